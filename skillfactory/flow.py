@@ -1,0 +1,170 @@
+"""Talks with a model: requests, completions, the engine protocol, and the one driver of flows.
+
+A *flow* is a generator that yields batches of requests and is sent their completions, in the order asked; what it returns
+is its result. It knows no engine, no disk and no event loop, so it is tested with `next(flow)` and `flow.send(...)`.
+"""
+
+import json
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from typing import Generic, Literal, Protocol, TypeVar
+
+from skillfactory.records import Stop
+
+Role = Literal["system", "user", "assistant"]
+Message = tuple[Role, str]
+T = TypeVar("T")
+Flow = Generator[Sequence["Request"], Sequence["Completion"], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Decoding parameters; the defaults are the paper's for solving and reflecting (section 3.1)."""
+
+    temperature: float = 0.7  # 0 is greedy
+    top_p: float = 0.8
+    top_k: int = 20  # 0 is off
+    repetition_penalty: float = 1.1
+    max_tokens: int = 1024  # new tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One text wanted from a model: a value. Two equal requests have one answer."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    seed: int  # of this request alone, 64 bits
+    key: str = field(init=False, compare=False)  # hash of all but the token limit: a text that ended stays valid under another
+
+    def __post_init__(self) -> None:
+        parts = asdict(replace(self.sampling, max_tokens=0))
+        text = json.dumps([self.messages, parts, self.seed], ensure_ascii=True)
+        object.__setattr__(self, "key", blake2b(text.encode(), digest_size=12).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine made of one request; `key` is the request's."""
+
+    key: str
+    text: str
+    stop: Stop
+    prompt_tokens: int
+    tokens: int  # generated ones
+    limit: int  # the token limit that it was asked with
+    error: str = ""  # why, if stop is ERROR
+
+    def serves(self, request: Request) -> bool:
+        """Whether this is what `request` (of the same key) would bring: another token limit matters only to a text it cuts."""
+        limit = request.sampling.max_tokens
+        if self.stop is Stop.END:
+            return self.tokens <= limit
+        return self.stop is Stop.LENGTH and self.limit == limit
+
+
+def failed(request: Request, error: str) -> Completion:
+    """The completion of a request that an engine could not serve, with the reason."""
+    return Completion(request.key, "", Stop.ERROR, 0, 0, request.sampling.max_tokens, error)
+
+
+class Engine(Protocol):
+    """A model behind a queue. Concurrency lives inside: `submit` never waits, `collect` waits for at least one completion.
+
+    Each submitted request comes back once, in any order; a request that failed for good comes back with `Stop.ERROR`.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many requests it wants in hand to be busy."""
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Takes requests in hand."""
+
+    def collect(self) -> Sequence[Completion]:
+        """The completions finished since the last call; waits until there is at least one."""
+
+    def close(self) -> None:
+        """Frees what it holds; what is in hand is abandoned."""
+
+
+class Store(Protocol):
+    """Where completions are kept, so that no finished one is asked for again."""
+
+    def get(self, index: int, request: Request) -> Completion | None:
+        """The stored completion that serves `request` of the flow number `index`, if there is one."""
+
+    def put(self, index: int, request: Request, completion: Completion) -> None:
+        """Keeps a completion; it is safe against a kill when this returns."""
+
+
+class _Talk(Generic[T]):
+    """A flow under way: what it waits for and what has come."""
+
+    def __init__(self, index: int, flow: Flow[T]) -> None:
+        self.index, self.flow = index, flow
+        self.asked: Sequence[Request] = ()
+        self.got: dict[str, Completion] = {}
+
+
+def drive(
+    flows: Iterable[Flow[T]], engine: Engine, store: Store, first: int = 0, in_flight: int | None = None
+) -> Iterator[tuple[int, T]]:
+    """Runs flows on an engine and yields (number of the flow, its result) as they end, in no fixed order.
+
+    Flows are numbered from `first` and started as the engine has room, so memory does not grow with their number: the engine
+    is kept at `in_flight` requests (twice its capacity if None). Every completion is put into the store before its flow goes on.
+    """
+    room = in_flight or 2 * engine.capacity
+    source = enumerate(flows, first)
+    waiting: dict[str, list[_Talk[T]]] = {}  # request key → the flows that want it
+    ready: deque[_Talk[T]] = deque()
+    pending = 0
+    exhausted = False
+    while True:
+        while pending < room and not (exhausted and not ready):
+            if not ready:
+                entry = next(source, None)
+                if entry is None:
+                    exhausted = True
+                    break
+                ready.append(_Talk(*entry))
+            talk = ready.popleft()
+            try:
+                new = _advance(talk, store)
+            except StopIteration as end:
+                yield talk.index, end.value
+                continue
+            fresh = [request for request in new if request.key not in waiting]
+            for request in new:
+                waiting.setdefault(request.key, []).append(talk)
+            pending += len(fresh)
+            engine.submit(fresh)
+        if not waiting:
+            return
+        for completion in engine.collect():
+            pending -= 1
+            for talk in waiting.pop(completion.key):
+                request = next(r for r in talk.asked if r.key == completion.key)
+                store.put(talk.index, request, completion)
+                talk.got[completion.key] = completion
+                if all(r.key in talk.got for r in talk.asked):
+                    ready.append(talk)
+
+
+def _advance(talk: _Talk[T], store: Store) -> list[Request]:
+    """Sends a flow what it asked for until it wants something that isn't stored; gives back those requests, each once."""
+    while True:
+        talk.asked = talk.flow.send([talk.got[r.key] for r in talk.asked]) if talk.asked else next(talk.flow)
+        talk.got = {}
+        missing: dict[str, Request] = {}
+        for request in talk.asked:
+            stored = store.get(talk.index, request)
+            if stored is not None:
+                talk.got[request.key] = stored
+            else:
+                missing[request.key] = request
+        if missing:
+            return list(missing.values())
