@@ -25,11 +25,17 @@ class Task(Protocol):
         """The first `n` questions of a level and split ("sft", "rl" or "eval"), or all there are; unusable rows come as drops.
 
         Generated questions are a pure function of (seed, level, split, index), solvable by construction, and the splits
-        share no canonical question, whatever the seeds.
+        share no canonical question, whatever the seeds. They have no end, so there `n` None is an InputError at the call.
         """
 
     def question(self, facts: Mapping[str, Any]) -> Question:
         """The question that `facts` describe; InputError names the missing or unusable fact, an unparseable gold included."""
+
+    def canonical(self, question: Question) -> str:
+        """What makes `question` the same as another, whatever its wording and order; equal for equal questions of a task.
+
+        Splits and the search for contamination rest on it.
+        """
 
     def check(self, question: Question, answer: str) -> Grade:
         """Whether `answer` (the text between the answer tags, model text) is right, with a reason code."""
