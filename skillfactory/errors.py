@@ -31,7 +31,8 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{module} can't be imported ({error}); install it with: pip install 'skillfactory[{extra}]'") from error
+        remedy = f"install it with: pip install 'skillfactory[{extra}]'"
+        raise ConfigError(f"{module} can't be imported ({error}); {remedy}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:

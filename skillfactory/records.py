@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Stop(StrEnum):
@@ -121,12 +121,11 @@ class Kind(StrEnum):
     ANSWER = "answer"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of a rendered trace, tags not included: characters `start` to `end` (code points, end excluded)."""
 
     kind: Kind
     start: int
     end: int
-    attempt_id: str | None  # of attempts and reflections
-    right: bool | None  # whether that attempt is right
+    attempt_id: str | None = None  # of attempts and reflections
+    right: bool | None = None  # whether that attempt is right
