@@ -61,14 +61,14 @@ def neutral(text: str) -> str:
 
 def attempt_body(text: str) -> str:
     """An attempt as it stands in a trace: stripped, its last `<answer>` pair kept, all other tags neutralised."""
-    if text.count("<") == 2 and "<answer>" in text and "</answer>" in text:
+    if text.count("<") == 2 and 0 <= text.find("<answer>") < text.find("</answer>"):
         return text.strip()  # nothing but the one pair: the usual case
     return _keeping(text, "answer", max(0, text.rfind("</think>")))
 
 
 def reflection_body(text: str) -> str:
     """A reflection as it stands in a trace: stripped, its last `<verdict>` pair kept, all other tags neutralised."""
-    if text.count("<") == 2 and "<verdict>" in text and "</verdict>" in text:
+    if text.count("<") == 2 and 0 <= text.find("<verdict>") < text.find("</verdict>"):
         return text.strip()
     return _keeping(text, "verdict", 0)
 

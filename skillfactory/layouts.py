@@ -1,0 +1,267 @@
+"""Plans: which attempts of a question's pool make its traces, as the layouts ask.
+
+Planning is pure: the same pool, layouts and seed give the same plans. Attempts are taken in the pool's draw order, the first
+that fits, so what is drawn depends on no attempt further down. One that isn't known yet is taken on trust and reported as
+open: lazy curation asks for the open ones and plans again, and ends with what a build from the whole pool draws.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+from random import Random
+from typing import Protocol
+
+from skillfactory.errors import ConfigError
+from skillfactory.patterns import Ending, Item, Layout, Want, parse_layout
+from skillfactory.records import Drop
+from skillfactory.seeds import rng
+
+
+class Fit(Enum):
+    """Whether an attempt can take a place."""
+
+    YES = 1
+    NO = 2
+    OPEN = 3  # not known yet; the planner takes it on trust
+
+
+class Pool(Protocol):
+    """A question's attempts in draw order: number 0 is drawn first."""
+
+    @property
+    def question_id(self) -> str:
+        """The question's id, which seeds its draws."""
+
+    @property
+    def size(self) -> int:
+        """How many attempts there are, known or not."""
+
+    def fits(self, i: int, want: Want, reflected: bool) -> Fit:
+        """Whether attempt `i` is of the wanted correctness, holds an answer and, if `reflected`, has a valid reflection."""
+
+    def variant(self, i: int) -> str:
+        """The prompt variant of attempt `i`."""
+
+    def text(self, i: int) -> str | None:
+        """The stripped text of attempt `i`, None if it isn't known yet; equal texts are equal attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What to draw from every pool."""
+
+    layouts: tuple[Layout, ...]
+    weights: tuple[float, ...] = ()  # if given, each repeat draws one layout; if not, it builds them all
+    max_attempts: int = 5  # L_max of the paper's Algorithm 1
+    repeats: int = 1
+    unique_variants: bool = False  # within a trace
+
+    @classmethod
+    def read(cls, texts: Sequence[str], max_attempts: int = 5, repeats: int = 1, unique_variants: bool = False) -> "Draw":
+        """The draw of layouts given as text, each `LAYOUT` or `LAYOUT@WEIGHT`; all or none have weights."""
+        layouts, weights = [], []
+        for text in texts:
+            body, at, weight = text.rpartition("@")
+            layouts.append(parse_layout(body if at else text))
+            if at:
+                weights.append(_weight(weight, text))
+        if weights and len(weights) != len(layouts):
+            raise ConfigError("either every layout has a weight (LAYOUT@WEIGHT) or none has")
+        if not layouts:
+            raise ConfigError("expected at least one layout")
+        names = [layout.name for layout in layouts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"layout '{twice[0]}' is given twice; give its second form a name (NAME = PATTERN) or use repeats"
+            )
+        if max_attempts < 1 or repeats < 1:
+            raise ConfigError(f"max_attempts and repeats must be at least 1, not {max_attempts} and {repeats}")
+        return cls(tuple(layouts), tuple(weights), max_attempts, repeats, unique_variants)
+
+
+def _weight(text: str, whole: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not 0 < weight < float("inf"):
+        raise ConfigError(f"layout '{whole}': expected a weight above 0 after '@', not '{text}'")
+    return weight
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The attempts of one trace, as numbers in the pool's draw order."""
+
+    trace_id: str
+    layout: Layout
+    picks: tuple[int, ...]
+    wants: tuple[Want, ...]  # what each pick's place asked for
+    back: int | None = None  # the earlier correct attempt that a backtracking ending repeats
+
+
+@dataclass(slots=True)
+class Planned:
+    """A question's plans, in order, with the drops of those that the pool could not fill."""
+
+    plans: list[Plan] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    open: dict[int, bool] = field(default_factory=dict)  # attempt taken on trust → whether a reflection is wanted of it
+
+
+def plan(pool: Pool, draw: Draw, seed: int) -> Planned:
+    """All plans for a question; each attempted trace ends as one plan or one drop, except the last of an `until=empty`."""
+    planned = Planned()
+    hand = Hand(pool, planned.open)
+    for repeat in range(draw.repeats):
+        layouts: Sequence[Layout] = draw.layouts
+        if draw.weights:
+            layouts = rng(seed, pool.question_id, "layout", repeat).choices(layouts, draw.weights)
+        for layout in layouts:
+            name = f"{pool.question_id}/{layout.name}/{repeat}"
+            _plan_layout(name, layout, draw, Hand(pool, planned.open) if layout.reuse else hand, seed, planned)
+    return planned
+
+
+def _plan_layout(name: str, layout: Layout, draw: Draw, hand: "Hand", seed: int, planned: Planned) -> None:
+    """Adds the plans of one layout, one repeat."""
+    random = rng(seed, name)
+    for number, total in enumerate(_totals(layout, draw.max_attempts, random, hand.pool.size)):
+        trace_id = f"{name}/{number}"
+        result = _Place(hand, layout, draw, random).plan(trace_id, total)
+        if isinstance(result, Plan):
+            planned.plans.append(result)
+        elif not (layout.until_empty and number):
+            planned.drops.append(result)
+        if layout.until_empty and isinstance(result, Drop):
+            return
+
+
+def _totals(layout: Layout, maximum: int, random: Random, size: int) -> Iterator[int | None]:
+    """The numbers of attempts of the traces to plan; None where the pattern itself says."""
+    stars = any(item.star for item in layout.items)
+    least = max(1, sum(item.low.value(maximum) for item in layout.items if item.single))
+    low = max(least, layout.low.value(maximum))
+    high = max(low, layout.high.value(maximum))
+    if layout.each:
+        yield from range(low, high + 1)
+        return
+    for _ in range(size + 1 if layout.until_empty else 1):
+        yield random.randint(low, high) if stars else None
+
+
+class Hand:
+    """Draws attempts of a pool, each attempt and each text once."""
+
+    def __init__(self, pool: Pool, opened: dict[int, bool]) -> None:
+        self.pool = pool
+        self.opened = opened
+        self.used: set[int] = set()
+        self.texts: set[str] = set()
+
+    def take(self, want: Want, reflected: bool, barred: set[str]) -> int | None:
+        """The first attempt that fits and isn't used, its variant not `barred`; None if there is none."""
+        pool = self.pool
+        for i in range(pool.size):
+            if i in self.used or (barred and pool.variant(i) in barred):
+                continue
+            fit = pool.fits(i, want, reflected)
+            if fit is Fit.NO:
+                continue
+            text = pool.text(i)
+            if text is not None:
+                if text in self.texts:
+                    continue
+                self.texts.add(text)
+            if fit is Fit.OPEN:
+                self.opened[i] = self.opened.get(i, False) or reflected
+            self.used.add(i)
+            return i
+        return None
+
+    def put_back(self, picks: Sequence[int]) -> None:
+        """Frees attempts that a failed trace had taken."""
+        self.used.difference_update(picks)
+        self.texts.difference_update(text for i in picks if (text := self.pool.text(i)) is not None)
+
+
+class _Place:
+    """One trace being planned: the picks of every item of its pattern."""
+
+    def __init__(self, hand: Hand, layout: Layout, draw: Draw, random: Random) -> None:
+        self.hand, self.layout, self.draw, self.random = hand, layout, draw, random
+        self.picks: list[list[int]] = [[] for _ in layout.items]
+        self.variants: set[str] = set()
+
+    def plan(self, trace_id: str, total: int | None) -> Plan | Drop:
+        """Fills the places that ask for most first: single ones before runs, correct or incorrect before any."""
+        items = self.layout.items
+        order = sorted(range(len(items)), key=lambda k: (items[k].want is Want.ANY, not items[k].single))
+        for k in [k for k in order if items[k].single]:
+            if not self._fill(k, items[k].low.value(0)):
+                return self._fail(trace_id, items[k].want)
+        runs = [k for k in order if not items[k].single]
+        for k in [k for k in runs if not items[k].star]:
+            low, high = (bound.value(self.draw.max_attempts, self._right_before(k)) for bound in (items[k].low, items[k].high))
+            self._fill(k, self.random.randint(low, max(low, high)))
+            if len(self.picks[k]) < low:
+                return self._fail(trace_id, items[k].want)
+        if total is not None:
+            stars = [k for k in runs if items[k].star]
+            rest = max(0, total - sum(map(len, self.picks)))
+            for k, count in zip(stars, self._split(rest, len(stars)), strict=True):
+                self._fill(k, count)
+            if sum(map(len, self.picks)) < (total if self.layout.each else self.layout.low.value(self.draw.max_attempts)):
+                return self._fail(trace_id, items[stars[0]].want)
+        return self._finish(trace_id)
+
+    def _fill(self, k: int, count: int) -> bool:
+        """Draws up to `count` attempts for item `k`; whether there were enough."""
+        item, picks = self.layout.items[k], self.picks[k]
+        while len(picks) < count:
+            barred = self.variants if self.draw.unique_variants else set()
+            i = self.hand.take(item.want, self.layout.reflected, barred)
+            if i is None:
+                return False
+            picks.append(i)
+            self.variants.add(self.hand.pool.variant(i))
+        return True
+
+    def _right_before(self, k: int) -> int:
+        """How many attempts the C items before item `k` hold."""
+        return sum(len(self.picks[j]) for j in range(k) if self.layout.items[j].want is Want.RIGHT)
+
+    def _split(self, rest: int, parts: int) -> list[int]:
+        """`rest` as a sum of `parts` numbers, uniformly among all such sums."""
+        bars = sorted(self.random.sample(range(rest + parts - 1), parts - 1)) if parts > 1 else []
+        edges = [-1, *bars, rest + parts - 1]
+        return [right - left - 1 for left, right in pairwise(edges)]
+
+    def _fail(self, trace_id: str, want: Want) -> Drop:
+        """Frees what was taken and says what was short."""
+        self.hand.put_back([i for picks in self.picks for i in picks])
+        what = {Want.RIGHT: "too_few_right", Want.WRONG: "too_few_wrong", Want.ANY: "too_few_attempts"}[want]
+        pool = self.hand.pool
+        if self.draw.unique_variants and self.variants.issuperset(map(pool.variant, range(pool.size))):
+            what = "too_few_variants"
+        return Drop("layout", trace_id, what)
+
+    def _finish(self, trace_id: str) -> Plan:
+        """Puts the picks in order, shuffled groups shuffled."""
+        items: tuple[Item, ...] = self.layout.items
+        ordered: list[tuple[int, Want]] = []
+        k = 0
+        while k < len(items):
+            run = [j for j in range(k, len(items)) if items[j].group == items[k].group] if items[k].group else [k]
+            places = [(i, items[j].want) for j in run for i in self.picks[j]]
+            if items[k].group:
+                self.random.shuffle(places)
+            ordered += places
+            k = run[-1] + 1
+        back = None
+        if self.layout.ending is Ending.BACKTRACK:
+            anchor = max(j for j, item in enumerate(items[:-1]) if item.want is Want.RIGHT and item.single)
+            back = self.picks[anchor][-1]
+        return Plan(trace_id, self.layout, tuple(i for i, _ in ordered), tuple(want for _, want in ordered), back)
