@@ -1,6 +1,7 @@
 """Values of configuration fields: text given by a recipe or a flag, turned into what the field's type says.
 
 Types: str, int, float, bool, Path, StrEnum, Literal, tuples and string-keyed mappings of these, and each of them `| None`.
+`Any`, for options that only their consumer knows, reads text as YAML does.
 """
 
 import types
@@ -9,6 +10,8 @@ from enum import StrEnum
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
 
 from skillfactory.errors import ConfigError
 
@@ -47,6 +50,8 @@ def coerce(value: Any, kind: Any, where: str, *, split: bool = True) -> Any:
 
     A tuple takes a list or one value; text items are split at commas unless `split` is off.
     """
+    if kind is Any:
+        return _untyped(value, where)
     inner = bare(kind)
     if inner is not kind and (value is None or (isinstance(value, str) and value.lower() in _NONE)):
         return None
@@ -94,8 +99,6 @@ def _is_scalar(value: Any) -> bool:
 
 def _scalar(value: str | int | float | Path, kind: Any) -> Any:
     """`value` as a scalar type, None if it doesn't fit."""
-    if kind is Any or (kind is bool and isinstance(value, bool)):
-        return value
     text = str(value)
     if kind is bool:
         return _SWITCH.get(text.lower())
@@ -110,6 +113,18 @@ def _scalar(value: str | int | float | Path, kind: Any) -> Any:
     except ValueError:
         return None
     return number if isfinite(number) else None
+
+
+def _untyped(value: Any, where: str) -> Any:
+    """`value` with its texts read as YAML scalars or flow lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _untyped(item, where) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_untyped(item, where) for item in value]
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: expected a YAML value, came {value!r}") from error
 
 
 def _parts(item: Any) -> list[Any]:

@@ -41,6 +41,7 @@ class Stage:
     mode: Literal["lazy", "eager"] = field(default="lazy", metadata={"help": "how"})
     colour: Colour = field(default=Colour.RED, metadata={"help": "which"})
     extra: Mapping[str, str] = field(default_factory=dict, metadata={"help": "more"})
+    loose: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "typed by their consumer"})
     heat: Heat = field(default=Heat(limit=3), metadata={"help": "nested"})
 
 
@@ -106,6 +107,17 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
     assert from_recipe(tmp_path, "stage: {output: o, layout: '*C, full'}").layout == ("*C, full",)
 
 
+def test_options_of_unknown_type_are_read_as_yaml_alike_in_flags_and_recipes(tmp_path: Path) -> None:
+    expected = {"on": True, "n": 3, "sizes": [3, 4], "name": "x", "none": None}
+    flags = from_flags(
+        "--output", "o", *(f"--loose={pair}" for pair in ("on=true", "n=3", "sizes=[3, 4]", "name=x", "none=null"))
+    )
+    recipe = from_recipe(tmp_path, "stage: {output: o, loose: {'on': true, n: 3, sizes: [3, 4], name: x, none: null}}")
+    assert (flags.loose, recipe.loose) == (expected, expected)
+    with pytest.raises(ConfigError, match=r"^--loose a: expected a YAML value, came '\[1'$"):
+        from_flags("--output", "o", "--loose", "a=[1")
+
+
 def test_stages_of_which_a_recipe_says_nothing_have_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("other: {x: 1}", encoding="utf-8")
@@ -115,7 +127,7 @@ def test_stages_of_which_a_recipe_says_nothing_have_their_defaults(tmp_path: Pat
 MISTAKES = {
     "stage: {output: o, atempts: 5}": (
         "{path}: stage: unknown key 'atempts'; did you mean 'attempts'? (known: attempts, colour, extra, heat, inputs, "
-        "layout, limit, mode, name, output, unique, variants)"
+        "layout, limit, loose, mode, name, output, unique, variants)"
     ),
     "stage: {output: o, heat: {temp: 5}}": (
         "{path}: stage.heat: unknown key 'temp'; did you mean 'temperature'? (known: limit, temperature)"
