@@ -1,0 +1,66 @@
+"""The tasks by name. A task is a frozen dataclass that fulfils `tasks.base.Task`; its fields are its options."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+from skillfactory.errors import ConfigError, unknown
+from skillfactory.tasks.base import Task
+
+TASKS: dict[str, str] = {
+    # generated
+    "countdown": "skillfactory.tasks.countdown:Countdown",
+    "letter_countdown": "skillfactory.tasks.words:LetterCountdown",
+    "acronym": "skillfactory.tasks.words:Acronym",
+    "multiplication": "skillfactory.tasks.multiplication:Multiplication",
+    # from data sets
+}
+
+_MEMBERS = ("name", "levels", "answer_format", "questions", "question", "canonical", "check")
+
+
+def resolve(name: str, options: Mapping[str, Any] | None = None) -> Task:
+    """The task `name` with `options`: a name in TASKS, or "module:object" where the object makes a task or is one.
+
+    Lists among the options become tuples, so that values from YAML and JSON do. ConfigError for a name, module, object or
+    option that isn't there, an option that is missing, and an object that isn't a task.
+    """
+    if ":" not in name and name not in TASKS:
+        raise unknown("task", name, TASKS)
+    found = _imported(TASKS.get(name, name))
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in (options or {}).items()}
+    if callable(found):
+        _check_options(name, found, values)
+        found = found(**values)
+    elif values:
+        raise ConfigError(f"'{name}' is a ready-made task and takes no options, but got: {', '.join(values)}")
+    absent = [member for member in _MEMBERS if not hasattr(found, member)]
+    if absent:
+        raise ConfigError(f"'{name}' isn't a task: it lacks {', '.join(absent)}; see skillfactory.tasks.base.Task")
+    return cast(Task, found)
+
+
+def _imported(path: str) -> Any:
+    """The object that "module:object" names."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"the module of the task '{path}' can't be imported ({error}); is it on the Python path?") from error
+    if not hasattr(module, attribute):
+        raise unknown(f"object in {module_name}", attribute, [key for key in vars(module) if not key.startswith("_")])
+    return getattr(module, attribute)
+
+
+def _check_options(name: str, maker: Any, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError if `maker` doesn't take these options, or needs others too."""
+    parameters = inspect.signature(maker).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                raise unknown(f"option of task {name}:", option, parameters)
+    bare = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    lacking = [k for k, p in parameters.items() if p.default is p.empty and p.kind not in bare and k not in options]
+    if lacking:
+        raise ConfigError(f"task {name} needs the option{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")

@@ -1,0 +1,173 @@
+"""Countdown: combine given numbers with + - * / into a target. The grammar of answers is in `expressions`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar, NamedTuple
+
+from skillfactory.errors import ConfigError, InputError
+from skillfactory.records import Grade, Question
+from skillfactory.tasks import reasons
+from skillfactory.tasks.expressions import evaluate, tokens_of
+from skillfactory.tasks.generated import Facts, draw_questions, given_question, listed, need, shown, whole_number
+
+MAX_CHARS = 256  # of an answer: 16 numbers of 9 digits with spaces and every sensible parenthesis fit
+MAX_NUMBERS = 16
+MAX_NUMBER = 999_999_999
+MAX_TARGET = 10**12
+
+Range = tuple[int, int]  # both ends included
+
+
+class World(NamedTuple):
+    """What a level draws from."""
+
+    size: int  # how many numbers are given
+    numbers: Range
+    targets: Range
+
+
+WORLDS = {
+    "mini": World(3, (1, 15), (5, 60)),  # for models too small to know larger numbers
+    **{str(size): World(size, (1, 99), (10, 999)) for size in (3, 4, 5, 6)},
+}
+
+_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2}
+_ATOM = 3
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """Given numbers and a target, wanted is an expression; each number may be used once at most, nothing else may be used."""
+
+    use_all: bool = False  # every given number must be used
+    numbers: Range | None = None  # smallest and largest given number, in place of the level's
+    targets: Range | None = None  # the same for the target
+
+    name: ClassVar[str] = "countdown"
+    levels: ClassVar[tuple[str, ...]] = tuple(WORLDS)
+    answer_format: ClassVar[str] = "one arithmetic expression over the given numbers, without an equals sign"
+
+    def __post_init__(self) -> None:
+        for option, bounds, highest in (("numbers", self.numbers, MAX_NUMBER), ("targets", self.targets, MAX_TARGET)):
+            if bounds is None:
+                continue
+            if not (len(bounds) == 2 and all(type(b) is int for b in bounds) and 1 <= bounds[0] <= bounds[1] <= highest):
+                raise ConfigError(
+                    f"countdown: '{option}' must be two whole numbers 1 <= low <= high <= {highest:,}, not {bounds}"
+                )
+
+    def questions(self, n: int | None, level: str, seed: int, split: str) -> Iterator[Question]:
+        """The first `n` items; see Task."""
+        return draw_questions(self, n, level, seed, split)
+
+    def draw(self, level: str, random: Random) -> tuple[Facts, str] | None:
+        """Numbers and a target made from all of them; None if the target is out of range or is one of the numbers."""
+        world = WORLDS[level]
+        low, high = self.numbers or world.numbers
+        lowest, highest = self.targets or world.targets
+        numbers = [random.randint(low, high) for _ in range(world.size)]
+        made = _combined(numbers, random, limit=10 * highest)
+        if not lowest <= made.value <= highest or made.value in numbers:
+            return None
+        return self._facts(numbers, made.value, self.use_all), _written(made)[0]
+
+    def question(self, facts: Facts) -> Question:
+        """The question of {"numbers": [..], "target": n} and, if wanted, "use_all"; the level is how many numbers there are."""
+        numbers = listed(self.name, "numbers", need(self.name, facts, "numbers"), 1, MAX_NUMBERS)
+        for number in numbers:
+            whole_number(self.name, "numbers", number, 0, MAX_NUMBER)
+        target = whole_number(self.name, "target", need(self.name, facts, "target"), -MAX_TARGET, MAX_TARGET)
+        use_all = facts.get("use_all", self.use_all)
+        if type(use_all) is not bool:
+            raise InputError(f"{self.name}: 'use_all' must be true or false, not {shown(use_all)}")
+        return given_question(self, self._facts(numbers, target, use_all), str(len(numbers)))
+
+    def key(self, facts: Facts) -> str:
+        """The numbers in order and the target. `use_all` is left out: with and without it, it is the same puzzle."""
+        return f"countdown {' '.join(map(str, sorted(facts['numbers'])))} = {facts['target']}"
+
+    def canonical(self, question: Question) -> str:
+        """What makes two questions the same: the numbers in any order, and the target."""
+        return self.key(question.facts)
+
+    def prompt(self, facts: Facts) -> str:
+        """What the user turn says."""
+        rule = "every number must be used exactly once" if facts.get("use_all") else "each number may be used at most once"
+        return (
+            f"Make {facts['target']} from the numbers {', '.join(map(str, facts['numbers']))}. You may add (+), subtract (-), "
+            f"multiply (*) and divide (/) and use parentheses; {rule}, and no other number may appear. "
+            "Write the final expression, without an equals sign, inside <answer> and </answer>."
+        )
+
+    def check(self, question: Question, answer: str) -> Grade:
+        """Whether `answer` is an expression of the grammar over the given numbers whose value is the target."""
+        if len(answer) > MAX_CHARS:
+            return reasons.TOO_LONG
+        tokens = tokens_of(answer)
+        if not tokens:
+            return reasons.EMPTY
+        facts = question.facts
+        found = evaluate(tokens, [str(number) for number in facts["numbers"]])
+        if isinstance(found, Grade):
+            return found
+        (numerator, denominator), unused = found
+        if unused and facts.get("use_all"):
+            return reasons.NUMBER_UNUSED
+        return reasons.EQUAL if numerator == facts["target"] * denominator else reasons.WRONG_VALUE
+
+    @staticmethod
+    def _facts(numbers: list[int], target: int, use_all: bool) -> dict[str, Any]:
+        facts: dict[str, Any] = {"numbers": numbers, "target": target}
+        return {**facts, "use_all": True} if use_all else facts
+
+
+def _check_range(option: str, bounds: object, highest: int) -> None:
+    if bounds is None:
+        return
+    pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(type(bound) is int for bound in bounds)
+    if not (isinstance(bounds, tuple) and pair and 1 <= bounds[0] <= bounds[1] <= highest):
+        raise ConfigError(f"countdown: '{option}' must be two numbers, 1 <= low <= high <= {highest:,}, not {shown(bounds)}")
+
+
+class _Made(NamedTuple):
+    """A whole number above 0 and how it was made."""
+
+    value: int
+    operator: str = ""  # "" for a given number
+    left: Any = None  # _Made
+    right: Any = None
+
+
+def _combined(numbers: list[int], random: Random, limit: int) -> _Made:
+    """A number made from all `numbers`; no step passes `limit` or changes nothing."""
+    parts = [_Made(number) for number in numbers]
+    while len(parts) > 1:
+        left = parts.pop(int(random.random() * len(parts)))
+        right = parts.pop(int(random.random() * len(parts)))
+        if left.value < right.value:
+            left, right = right, left
+        high, low = left.value, right.value
+        results = [("+", high + low)]
+        if high > low:
+            results.append(("-", high - low))
+        if low > 1 and high * low <= limit:
+            results.append(("*", high * low))
+        if low > 1 and high % low == 0:
+            results.append(("/", high // low))
+        operator, value = results[int(random.random() * len(results))]
+        parts.append(_Made(value, operator, left, right))
+    return parts[0]
+
+
+def _written(made: _Made) -> tuple[str, int]:
+    """The expression, with the parentheses that it needs and no others, and the strength of its weakest operator."""
+    if not made.operator:
+        return str(made.value), _ATOM
+    strength = _STRENGTH[made.operator]
+    (left, left_strength), (right, right_strength) = _written(made.left), _written(made.right)
+    if left_strength < strength:
+        left = f"({left})"
+    if right_strength < strength or (right_strength == strength and made.operator in "-/"):
+        right = f"({right})"
+    return f"{left} {made.operator} {right}", strength
