@@ -1,0 +1,37 @@
+# `make demo` and `make test` need nothing but Python 3.11 or later: the first use sets up .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := skillfactory tests benchmarks examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench vllm-test clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## the main job on a small scale: traces from raw data, then from a model
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh
+
+test: $(READY)  ## all tests that need no server and no GPU; names what it skips
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style and types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(READY)  ## mend what style can mend by itself
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:  ## remove environments, caches and what the demo made
+	rm -rf $(VENV) .venv-vllm demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
