@@ -49,13 +49,10 @@ class Countdown:
     answer_format: ClassVar[str] = "one arithmetic expression over the given numbers, without an equals sign"
 
     def __post_init__(self) -> None:
-        for option, bounds, highest in (("numbers", self.numbers, MAX_NUMBER), ("targets", self.targets, MAX_TARGET)):
-            if bounds is None:
-                continue
-            if not (len(bounds) == 2 and all(type(b) is int for b in bounds) and 1 <= bounds[0] <= bounds[1] <= highest):
-                raise ConfigError(
-                    f"countdown: '{option}' must be two whole numbers 1 <= low <= high <= {highest:,}, not {bounds}"
-                )
+        _check_range("numbers", self.numbers, MAX_NUMBER)
+        _check_range("targets", self.targets, MAX_TARGET)
+        if type(self.use_all) is not bool:
+            raise ConfigError(f"countdown: 'use_all' must be true or false, not {shown(self.use_all)}")
 
     def questions(self, n: int | None, level: str, seed: int, split: str) -> Iterator[Question]:
         """The first `n` items; see Task."""
