@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := skillfactory tests benchmarks examples
+SOURCES := skillfactory tests benchmarks examples docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench vllm-test clean
+.PHONY: help demo test check format docs bench vllm-test clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,6 +31,10 @@ check: $(READY)  ## style and types
 format: $(READY)  ## mend what style can mend by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: $(READY)  ## write docs/cli.md
+	$(BIN)/python docs/make_cli.py > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
 
 clean:  ## remove environments, caches and what the demo made
 	rm -rf $(VENV) .venv-vllm demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

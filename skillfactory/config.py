@@ -16,10 +16,11 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from skillfactory.errors import ConfigError, InputError, unknown
-from skillfactory.values import came, choices, coerce, is_many, is_mapping, shown
+from skillfactory.values import bare, came, choices, coerce, is_many, is_mapping, shown
 
 C = TypeVar("C")
 Key = tuple[str, ...]
+_METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +52,29 @@ class Option:
         return bool(self.setting.metadata.get("positional"))
 
     @property
+    def spelled(self) -> str:
+        """How it is written on the command line, e.g. `--limit N`."""
+        if self.positional:
+            return self.metavar
+        return f"{self.flag}, --no-{self.flag[2:]}" if self.setting.kind is bool else f"{self.flag} {self.metavar}"
+
+    @property
     def metavar(self) -> str:
         """What stands for its value in the help."""
-        kind = self.setting.kind
-        fallback = "{" + ",".join(choices(kind)) + "}" if choices(kind) else self.key[-1].upper()
-        return str(self.setting.metadata.get("metavar", "KEY=VALUE" if is_mapping(kind) else fallback))
+        kind = bare(self.setting.kind)
+        if choices(kind):
+            fallback = "{" + ",".join(choices(kind)) + "}"
+        else:
+            fallback = "KEY=VALUE" if is_mapping(kind) else _METAVARS.get(kind, self.key[-1].upper())
+        return str(self.setting.metadata.get("metavar", fallback))
 
     @property
     def help(self) -> str:
         """What it does, and its default."""
         metadata, default = self.setting.metadata, self.setting.default
         ending = "required" if default is MISSING else f"default: {metadata.get('shown') or shown(default)}"
+        if is_many(self.setting.kind) and not self.positional:
+            ending += "; repeatable"
         return f"{metadata.get('help', '')} ({ending})".strip()
 
 

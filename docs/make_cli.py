@@ -1,0 +1,31 @@
+"""Prints docs/cli.md, the reference of the command line, from the commands themselves; a test compares the two."""
+
+from skillfactory.commands import COMMANDS, Command
+from skillfactory.config import Option, options
+
+HEAD = """# The command line
+
+Written by `make docs` from what `skillfactory COMMAND --help` says.
+
+Every command also takes `--recipe FILE` (a YAML file with options under the command's name; flags override it), `--show-recipe`
+(prints the effective options as such a file, and stops), `--json` (the summary as JSON on stdout), `--progress` and `--quiet`.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a bug of ours with its traceback, 2 something that you
+can mend, 130 stopped with Ctrl-C. Values of a repeatable option may also be separated by commas, KEY=VALUE pairs excepted.
+"""
+
+
+def row(option: Option) -> str:
+    """One line of a command's table."""
+    return f"| `{option.spelled}` | {option.help.replace('|', chr(92) + '|')} |"
+
+
+def section(name: str, command: Command) -> str:
+    """One command: what it does, its options, examples."""
+    rows = "\n".join(row(option) for option in options(command.config()))
+    example = "\n".join("    " + line for line in command.example.splitlines())
+    return f"## skillfactory {name}\n\n{command.description}\n\n| option | what it does |\n|---|---|\n{rows}\n\n{example}\n"
+
+
+if __name__ == "__main__":
+    print("\n".join([HEAD, *(section(name, command) for name, command in COMMANDS.items())]), end="")
