@@ -73,9 +73,10 @@ class Option:
         """What it does, and its default."""
         metadata, default = self.setting.metadata, self.setting.default
         ending = "required" if default is MISSING else f"default: {metadata.get('shown') or shown(default)}"
-        if is_many(self.setting.kind) and not self.positional:
+        text = str(metadata.get("help", ""))
+        if is_many(self.setting.kind) and not self.positional and "repeatable" not in text:
             ending += "; repeatable"
-        return f"{metadata.get('help', '')} ({ending})".strip()
+        return f"{text} ({ending})".strip()
 
 
 def settings(config_type: type[Any]) -> list[Setting]:
