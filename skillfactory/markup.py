@@ -41,7 +41,7 @@ def final_answer(text: str) -> tuple[str | None, str]:
     if span is None:
         return None, "unclosed_answer" if text.find("<answer>", start) >= 0 else "no_answer"
     answer = text[span[0] : span[1]].strip()
-    return (answer, "answered") if answer else (None, "empty_answer")
+    return (answer, "answered") if neutral(answer).strip() else (None, "empty_answer")
 
 
 def verdict(text: str) -> Verdict:

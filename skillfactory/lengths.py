@@ -1,0 +1,69 @@
+"""The length of a trace in tokens, and shorter plans for those that are too long. Nothing is ever cut."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from skillfactory.assemble import FullPool
+from skillfactory.errors import InputError, require
+from skillfactory.layouts import Fit, Plan
+
+
+class TokenCounter:
+    """Counts the tokens of a chat as training will see it: the model's own tokenizer and chat template."""
+
+    def __init__(self, tokenizer: str) -> None:
+        transformers = require("transformers", "hf")
+        try:
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(tokenizer)
+        except (OSError, ValueError) as error:
+            raise InputError(f"tokenizer '{tokenizer}' can't be loaded: {error}") from error
+        self._template = bool(self._tokenizer.chat_template)
+
+    def count(self, prompt: str, response: str) -> int:
+        """Tokens of the user turn and the assistant turn with all that the template puts around them.
+
+        A tokenizer without a chat template counts prompt, line break, response and the end-of-text token.
+        """
+        if not self._template:
+            return len(self._tokenizer(f"{prompt}\n{response}")["input_ids"]) + 1
+        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        text = self._tokenizer.apply_chat_template(chat, tokenize=False)
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool) -> Plan | None:
+    """`chosen` with its longest exchangeable part replaced by the shortest unused one of its kind; None if none is shorter."""
+    used = {i for other in plans for i in other.picks}
+    texts = {pool.attempt(i).text for i in used}
+    reflected = chosen.layout.reflected
+    for place in sorted(range(len(chosen.picks)), key=lambda k: -_size(chosen.picks[k], pool, reflected)):
+        old = chosen.picks[place]
+        spare = [
+            i
+            for i in range(pool.size)
+            if i not in used
+            and pool.fits(i, chosen.wants[place], reflected) is Fit.YES
+            and _size(i, pool, reflected) < _size(old, pool, reflected)
+            and pool.attempt(i).text not in texts
+            and _same_variants(i, old, chosen, pool)
+        ]
+        if spare:
+            new = min(spare, key=lambda i: (_size(i, pool, reflected), i))
+            picks = tuple(new if i == old else i for i in chosen.picks)
+            return replace(chosen, picks=picks, back=new if chosen.back == old else chosen.back)
+    return None
+
+
+def _size(i: int, pool: FullPool, reflected: bool) -> int:
+    """Characters of an attempt and its reflection: tokens are counted on whole traces only."""
+    reflection = pool.reflection(i) if reflected else None
+    return len(pool.attempt(i).text) + (len(reflection.text) if reflection else 0)
+
+
+def _same_variants(new: int, old: int, chosen: Plan, pool: FullPool) -> bool:
+    """Whether the exchange keeps variants unique where they are."""
+    variants = [pool.variant(i) for i in chosen.picks]
+    if len(set(variants)) < len(variants):
+        return True
+    return pool.variant(new) == pool.variant(old) or pool.variant(new) not in variants

@@ -1,0 +1,241 @@
+"""Where a build takes its pools from: released raw data or curated runs, cut into units of work."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+
+from skillfactory.assemble import FullPool
+from skillfactory.deck import defect, flaw
+from skillfactory.errors import InputError, require
+from skillfactory.layouts import Fit
+from skillfactory.patterns import Want
+from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
+from skillfactory.regroup import COLUMNS, json_rows, parquet_rows, regroup
+from skillfactory.released import RawReader, RowGroup, row_groups
+from skillfactory.seeds import draw_order
+
+UNIT_BYTES = 128 << 20  # of uncompressed input
+
+
+class Source(Protocol):
+    """A sequence of pools in units that depend on the input alone."""
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+
+    def size(self, unit: int) -> int:
+        """The rows of a unit, for progress."""
+
+    def pools(self, unit: int) -> Iterator[FullPool | Drop]:
+        """The pools of a unit, and drops for what can't be used."""
+
+
+@dataclass(slots=True)
+class RawSource:
+    """Released raw data in Parquet files, the rows of a question together."""
+
+    reader: RawReader
+    spans: tuple[tuple[int, int], ...]  # row groups, first and one past the last
+
+    @classmethod
+    def cut(cls, reader: RawReader, groups: Sequence[RowGroup]) -> "RawSource":
+        """Units of about `UNIT_BYTES`."""
+        spans, start, size = [], 0, 0
+        for k, group in enumerate(groups):
+            size += group.size
+            if size >= UNIT_BYTES or k + 1 == len(groups):
+                spans.append((start, k + 1))
+                start, size = k + 1, 0
+        return cls(reader, tuple(spans))
+
+    @property
+    def units(self) -> int:
+        return len(self.spans)
+
+    def size(self, unit: int) -> int:
+        return sum(group.rows for group in self.reader.groups[slice(*self.spans[unit])])
+
+    def pools(self, unit: int) -> Iterator[FullPool | Drop]:
+        return self.reader.pools(*self.spans[unit])
+
+    def regroup(self, scratch: Path) -> "RawSource":
+        """The same rows, each question's together."""
+        reader = self.reader
+        files = tuple(Path(path) for path in dict.fromkeys(group.path for group in reader.groups))
+        return Unordered(files, reader.given, tuple(reader.variants), reader.seed).regroup(scratch)
+
+
+@dataclass(slots=True)
+class RunSource:
+    """Curated run directories: a unit is a part of one."""
+
+    parts: tuple[tuple[Path, str], ...]  # run directory, file name
+    seed: int
+    variants: frozenset[str] = frozenset()
+
+    @classmethod
+    def open(cls, runs: Sequence[Path], seed: int, variants: Sequence[str]) -> "RunSource":
+        """All parts of the runs; an unfinished run gives those that it has."""
+        parts = [(run, part.name) for run in runs for part in sorted((run / "questions").glob("part-*.parquet"))]
+        if not parts:
+            raise InputError(f"{runs[0]}: the run holds no finished part yet; let `skillfactory curate` finish a block first")
+        return cls(tuple(parts), seed, frozenset(variants))
+
+    @property
+    def units(self) -> int:
+        return len(self.parts)
+
+    def size(self, unit: int) -> int:
+        run, name = self.parts[unit]
+        rows: int = pq.ParquetFile(run / "attempts" / name).metadata.num_rows
+        return rows
+
+    def pools(self, unit: int) -> Iterator[FullPool | Drop]:
+        """A pool for every question of the part."""
+        run, name = self.parts[unit]
+        attempts: dict[str, list[Attempt]] = {}
+        for row in _rows(run / "attempts" / name, Attempt):
+            attempt = Attempt(**row | {"check": Check(row["check"]), "stop": Stop(row["stop"])})
+            why = defect(attempt)
+            if why is None and self.variants and attempt.variant not in self.variants:
+                why = "variant_not_chosen"
+            if why is None:
+                attempts.setdefault(attempt.question_id, []).append(attempt)
+            else:
+                yield Drop("rows", attempt.id, why)
+        reflections: dict[str, list[Reflection]] = {}
+        for row in _rows(run / "reflections" / name, Reflection):
+            reflection = Reflection(**row | {"verdict": Verdict(row["verdict"]), "stop": Stop(row["stop"])})
+            reflections.setdefault(reflection.attempt_id, []).append(reflection)
+        for question in pq.read_table(run / "questions" / name, columns=["id", "prompt", "answer"]).to_pylist():
+            yield RunPool(question, attempts.get(question["id"], []), reflections, self.seed)
+
+
+def _rows(path: Path, record: type) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=[field.name for field in fields(record)]).to_pylist()
+    return rows
+
+
+class RunPool:
+    """The usable attempts of one curated question in draw order."""
+
+    def __init__(
+        self, question: Mapping[str, str], attempts: Sequence[Attempt], reflections: Mapping[str, list[Reflection]], seed: int
+    ) -> None:
+        self.question_id, self.prompt, self.gold = question["id"], question["prompt"], question["answer"]
+        order = (
+            draw_order(seed, self.question_id, [a.variant for a in attempts], [a.sample for a in attempts]) if attempts else []
+        )
+        self._attempts = [attempts[k] for k in order]
+        self._reflections = [_first_valid(attempt, reflections.get(attempt.id, [])) for attempt in self._attempts]
+
+    @property
+    def size(self) -> int:
+        return len(self._attempts)
+
+    def variant(self, i: int) -> str:
+        return self._attempts[i].variant
+
+    def text(self, i: int) -> str:
+        return self._attempts[i].text
+
+    def attempt(self, i: int) -> Attempt:
+        """Attempt number `i` in draw order."""
+        return self._attempts[i]
+
+    def reflection(self, i: int) -> Reflection | None:
+        """The first valid reflection on it."""
+        return self._reflections[i]
+
+    def fits(self, i: int, want: Want, reflected: bool) -> Fit:
+        right = self._attempts[i].check is Check.RIGHT
+        if (want is not Want.ANY and right is not (want is Want.RIGHT)) or (reflected and self._reflections[i] is None):
+            return Fit.NO
+        return Fit.YES
+
+
+def _first_valid(attempt: Attempt, reflections: Sequence[Reflection]) -> Reflection | None:
+    ordered = sorted(reflections, key=lambda reflection: reflection.sample)
+    return next((reflection for reflection in ordered if flaw(reflection, attempt) is None), None)
+
+
+_HUB_ID = re.compile(r"(?:hub:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Sequence[str], seed: int) -> "Source | Unordered":
+    """The source that the inputs make: run directories, or raw data as folders, Parquet or JSON-lines files, or Hub ids."""
+    if not inputs:
+        raise InputError("expected an input: a run directory, a folder or files of raw data, or a Hub id (NAME/DATASET)")
+    paths = [_local(text) for text in inputs]
+    runs = [path for path in paths if (path / "run.json").is_file()]
+    if runs and len(runs) < len(paths):
+        raise InputError("run directories and raw data can't be mixed in one build; build them one after the other")
+    if runs:
+        return RunSource.open(runs, seed, variants)
+    files = [file for path in paths for file in _files(path)]
+    if any(file.suffix != ".parquet" for file in files):
+        return Unordered(tuple(files), dict(given), tuple(variants), seed)
+    groups = row_groups([str(file) for file in files])
+    if not groups:
+        raise InputError(f"{inputs[0]}: the input holds no row")
+    return RawSource.cut(RawReader(groups, given, variants, seed), groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Unordered:
+    """Raw data that must be regrouped first: JSON lines, or rows of a question that don't stand together."""
+
+    files: tuple[Path, ...]
+    given: Mapping[str, str]
+    variants: tuple[str, ...]
+    seed: int
+
+    def regroup(self, scratch: Path) -> RawSource:
+        """The same rows from scratch files, each question's together."""
+        tables = [str(file) for file in self.files if file.suffix == ".parquet"]
+        lines = [file for file in self.files if file.suffix != ".parquet"]
+        groups = row_groups(tables)
+        rows = chain(parquet_rows(RawReader(groups, self.given, (), self.seed)), json_rows(lines, self.given))
+        size = sum(group.size for group in groups) + sum(file.stat().st_size for file in lines)
+        sorted_groups = row_groups(regroup(rows, size, scratch))
+        return RawSource.cut(RawReader(sorted_groups, COLUMNS, self.variants, self.seed), sorted_groups)
+
+
+def _local(text: str) -> Path:
+    """A local path; data sets of the Hub are brought to the local cache first."""
+    path = Path(text)
+    if path.exists() and not text.startswith("hub:"):
+        return path
+    found = _HUB_ID.fullmatch(text)
+    if not found:
+        raise InputError(
+            f"{text}: there is no such file or folder, and it is no Hub id (NAME/DATASET or NAME/DATASET@REVISION)"
+        )
+    hub = require("huggingface_hub", "data")
+    try:
+        where = hub.snapshot_download(
+            found[1], repo_type="dataset", revision=found[2], allow_patterns=["*.parquet", "*.jsonl", "*.json"]
+        )
+    except (OSError, ValueError, hub.errors.HubException) as error:
+        raise InputError(f"{text}: no such local path, and the Hub data set '{found[1]}' can't be had: {error}") from error
+    return Path(where)
+
+
+def _files(path: Path) -> list[Path]:
+    """The data files of a folder, in order of their names, or the file itself."""
+    kinds = (".parquet", ".jsonl", ".json")
+    if path.is_file():
+        if path.suffix not in kinds:
+            raise InputError(f"{path}: expected a file that ends in .parquet or .jsonl")
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix == ".parquet" and file.is_file())
+    found = found or sorted(file for file in path.rglob("*") if file.suffix in kinds[1:] and file.is_file())
+    if not found:
+        raise InputError(f"{path}: the folder holds no .parquet or .jsonl file")
+    return found

@@ -1,0 +1,163 @@
+"""The table of silver traces: its schema, and rows to columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skillfactory.records import Drop, Segment, Trace
+
+SCHEMA = pa.schema(
+    [
+        ("trace_id", pa.string()),
+        ("question_id", pa.string()),
+        ("layout", pa.string()),
+        ("seed", pa.int64()),
+        ("answer", pa.string()),
+        ("gold", pa.string()),
+        ("attempt_ids", pa.list_(pa.string())),
+        ("tokens", pa.int32()),
+        ("conversations", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("sft_template_type_idx", pa.string()),
+        (
+            "segments",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("kind", pa.string()),
+                        ("start", pa.int32()),
+                        ("end", pa.int32()),
+                        ("attempt_id", pa.string()),
+                        ("right", pa.bool_()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""One row a trace. `conversations` and `sft_template_type_idx` are the columns of the released SFT data; `segments` are spans
+of code points in the assistant turn; `tokens` counts the whole chat, null if no tokenizer was given."""
+
+DROPS = pa.schema([("stage", pa.string()), ("subject_id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+
+@dataclass(slots=True)
+class Row:
+    """A finished trace with its text."""
+
+    trace: Trace
+    gold: str | None
+    text: str
+    segments: list[Segment]
+    tokens: int | None
+
+
+class TraceWriter:
+    """Writes rows to a Parquet file, which appears whole at the end, and only if there is a row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._draft = path, path.with_suffix(".tmp")
+        self._rows: list[Row] = []
+        self._writer: pq.ParquetWriter | None = None
+        self.size = 0  # characters held
+
+    def add(self, row: Row) -> None:
+        """Holds a row until the next flush."""
+        self._rows.append(row)
+        self.size += len(row.text)
+
+    def flush(self, random: Random) -> None:
+        """Writes the rows held as one row group, shuffled, so that a question's traces don't stand together."""
+        if self._rows:
+            random.shuffle(self._rows)
+            if self._writer is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = open_writer(self._draft)
+            self._writer.write_table(trace_table(self._rows))
+        self._rows, self.size = [], 0
+
+    def close(self) -> None:
+        """Puts the file in its place; what an earlier build wrote there is gone in any case."""
+        if self._writer is None:
+            self._path.unlink(missing_ok=True)
+            return
+        self._writer.close()
+        self._draft.replace(self._path)
+
+
+_REPEATED = [
+    "question_id",
+    "layout",
+    "gold",
+    "conversations.list.element.role",
+    "sft_template_type_idx",
+    "segments.list.element.kind",
+]
+
+
+def open_writer(path: Path) -> pq.ParquetWriter:
+    """A Parquet writer for traces."""
+    return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=_REPEATED)
+
+
+def write_drops(drops: Sequence[Drop], path: Path) -> None:
+    """Writes drops to a Parquet file, if there are any."""
+    path.unlink(missing_ok=True)
+    if not drops:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = DROPS.names
+    table = pa.table([pa.array([getattr(drop, name) for drop in drops], pa.string()) for name in names], schema=DROPS)
+    draft = path.with_suffix(".tmp")
+    pq.write_table(table, draft, compression="zstd")
+    draft.replace(path)
+
+
+def trace_table(rows: Sequence[Row]) -> pa.Table:
+    """The rows as columns of `SCHEMA`."""
+    traces = [row.trace for row in rows]
+    layouts = [trace.layout for trace in traces]
+    columns: list[Any] = [
+        [trace.id for trace in traces],
+        [trace.question_id for trace in traces],
+        layouts,
+        [trace.seed for trace in traces],
+        [trace.answer for trace in traces],
+        [row.gold for row in rows],
+        [[step.attempt.id for step in trace.steps] for trace in traces],
+        [row.tokens for row in rows],
+        _conversations(rows),
+        layouts,
+        _segments(rows),
+    ]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, kind.type)
+        for column, kind in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _conversations(rows: Sequence[Row]) -> pa.Array:
+    """A user and an assistant turn a row; built flat, as nested Python values are slow to convert."""
+    contents = pa.array([text for row in rows for text in (row.trace.prompt, row.text)], pa.string())
+    turns = pa.StructArray.from_arrays(
+        [pa.array(["user", "assistant"] * len(rows), pa.string()), contents], ["role", "content"]
+    )
+    return pa.ListArray.from_arrays(pa.array(range(0, 2 * len(rows) + 1, 2), pa.int32()), turns)
+
+
+def _segments(rows: Sequence[Row]) -> pa.Array:
+    kind = SCHEMA.field("segments").type
+    flat = list(zip(*(segment for row in rows for segment in row.segments), strict=True)) or [()] * len(kind.value_type)
+    parts = pa.StructArray.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(flat, kind.value_type, strict=True)],
+        fields=list(kind.value_type),
+    )
+    ends = [0]
+    for row in rows:
+        ends.append(ends[-1] + len(row.segments))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), parts)
