@@ -36,7 +36,11 @@ class BuildConfig:
 
     inputs: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "run directories, or released raw data: folders, Parquet or JSONL files, a Hub id (hub:NAME)"},
+        metadata={
+            "help": "run directories, or released raw data: folders, Parquet or JSONL files, a Hub id (hub:NAME)",
+            "positional": True,
+            "metavar": "INPUT",
+        },
     )
     output: Path = field(default=Path("traces"), metadata={"help": "the directory to write"})
     layout: tuple[str, ...] = field(
@@ -48,10 +52,14 @@ class BuildConfig:
     max_attempts: int = field(default=5, metadata={"help": "the most attempts in a trace (L_max for the layout 'paper')"})
     repeats: int = field(default=1, metadata={"help": "how often each layout is built per question, from unused attempts"})
     seed: int = field(default=0, metadata={"help": "seed of every draw"})
-    variants: tuple[str, ...] = field(default=(), metadata={"help": "use attempts of these prompt variants only"})
+    variants: tuple[str, ...] = field(
+        default=(), metadata={"help": "use attempts of these prompt variants only", "shown": "all"}
+    )
     unique_variants: bool = field(default=False, metadata={"help": "no prompt variant twice within a trace"})
-    limit: int | None = field(default=None, metadata={"help": "keep this many traces, drawn at random"})
-    max_tokens: int | None = field(default=None, metadata={"help": "the longest chat, in tokens of --tokenizer; never cut"})
+    limit: int | None = field(default=None, metadata={"help": "keep this many traces, drawn at random", "shown": "all"})
+    max_tokens: int | None = field(
+        default=None, metadata={"help": "the longest chat, in tokens of --tokenizer; never cut", "shown": "no limit"}
+    )
     tokenizer: str | None = field(
         default=None, metadata={"help": "tokenizer (path or Hub id) that counts the tokens of a chat"}
     )
@@ -59,7 +67,9 @@ class BuildConfig:
     columns: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "columns of raw data, ROLE=NAME (question, answer, variant, response, …)"}
     )
-    phrases: Path | None = field(default=None, metadata={"help": "your own phrases, a YAML file with the six kinds"})
+    phrases: Path | None = field(
+        default=None, metadata={"help": "your own phrases, a YAML file with the six kinds", "shown": "the shipped ones"}
+    )
     overwrite: bool = field(default=False, metadata={"help": "replace what an earlier build with other settings wrote"})
 
     def __post_init__(self) -> None:

@@ -10,14 +10,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from skillfactory import __version__
-from skillfactory.commands import COMMANDS, Command
+from skillfactory.commands import COMMANDS, Command, Result
 from skillfactory.config import add_arguments, construct, dump, given, options, read_recipe
 from skillfactory.errors import ConfigError, SkillFactoryError, unknown
 from skillfactory.progress import Bars, Progress, Silent
@@ -134,13 +134,13 @@ def _unexpected(argument: str, made: argparse.ArgumentParser) -> ConfigError:
     return ConfigError(f"'{argument}' is one argument too many; bare arguments stand together (see {made.prog} --help)")
 
 
-def _print_json(result: Any) -> None:
-    """Prints a summary as one JSON value, or an iterator's items as JSON lines."""
-    if isinstance(result, Mapping):
-        print(json.dumps(result, ensure_ascii=False, indent=2))
-    else:
+def _print_json(result: Result) -> None:
+    """Prints a summary as one JSON value, or rows as JSON lines."""
+    if isinstance(result, Iterator):
         for item in result:
             print(json.dumps(item, ensure_ascii=False))
+    else:
+        print(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
 
 
 def _complain(name: str, message: str, code: int) -> int:

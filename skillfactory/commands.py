@@ -5,18 +5,27 @@ Stages are imported when their command is used, so that the overview costs nothi
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress
 
-Result = Mapping[str, Any] | Iterator[Mapping[str, Any]]
+
+class Summary(Protocol):
+    """What a stage came to."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as JSON-safe values."""
+
+
+Result = Summary | Iterator[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand. `run` gives back what `--json` prints: one mapping, or an iterator of them; `show` gives readable lines."""
+    """A subcommand. `run` gives a summary, or rows one after another, which `--json` prints; `show` makes it readable."""
 
     summary: str
     description: str
@@ -69,10 +78,35 @@ def _show_tasks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{row['subject_id']} can't be used: {row['reason']} {row['detail']}\n"
 
 
-def _build(config: Any, progress: Progress) -> Result:
-    from skillfactory.build import build
+@dataclass(frozen=True, slots=True)
+class GradeConfig:
+    """Options of `skillfactory grade`."""
 
-    return build(config, progress).to_dict()
+    file: Path = field(metadata={"positional": True, "metavar": "FILE", "help": "rows to grade, JSONL or Parquet"})
+    task: str = field(metadata={"help": "the task whose verifier grades, or module:object", "metavar": "NAME"})
+    output: Path = field(metadata={"help": "the rows with their grades, JSONL or Parquet", "metavar": "FILE"})
+    option: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "an option of the task"})
+
+
+def _grade(config: GradeConfig, progress: Progress) -> Result:
+    from skillfactory.grade import grade_file
+    from skillfactory.tasks import resolve
+
+    return Graded(config.output, grade_file(config.file, resolve(config.task, config.option), config.output, progress))
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A file with its grades."""
+
+    output: Path
+    found: Any  # grade.Summary
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as JSON-safe values."""
+        bad = self.found.reasons.get("bad_row", 0)
+        funnel = Funnel("grade", "rows", self.found.rows, self.found.rows - bad, {"bad_row": bad} if bad else {})
+        return {"funnels": [funnel.to_dict()], "output": str(self.output), **asdict(self.found)}
 
 
 def _build_config() -> type[Any]:
@@ -81,24 +115,69 @@ def _build_config() -> type[Any]:
     return BuildConfig
 
 
-def show(result: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _build(config: Any, progress: Progress) -> Result:
+    from skillfactory.build import build
+
+    return build(config, progress)
+
+
+def _curate_config() -> type[Any]:
+    from skillfactory.curate import CurateConfig
+
+    return CurateConfig
+
+
+def _curate(config: Any, progress: Progress) -> Result:
+    from skillfactory.curation import curate
+
+    return curate(config, progress)
+
+
+def _audit_config() -> type[Any]:
+    from skillfactory.audit import AuditConfig
+
+    return AuditConfig
+
+
+def _audit(config: Any, progress: Progress) -> Result:
+    from skillfactory.audit import audit
+
+    return audit(config, progress)
+
+
+def _export_config() -> type[Any]:
+    from skillfactory.export import ExportConfig
+
+    return ExportConfig
+
+
+def _export(config: Any, progress: Progress) -> Result:
+    from skillfactory.export import export
+
+    return export(config, progress)
+
+
+def show(summary: Summary) -> Iterator[str]:
     """A summary as lines: its accounts first, then its other values."""
-    for funnel in result.get("funnels", ()):
+    values = summary.to_dict()
+    for funnel in values.pop("funnels", ()):
         yield str(Funnel(**funnel))
-    for key, value in result.items():
-        name = key.replace("_", " ")
-        if key == "funnels":
-            continue
-        if isinstance(value, Mapping):
+    yield from _lines(values)
+
+
+def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        name = key if indent else key.replace("_", " ")  # further in, keys are names of layouts, reasons and the like
+        if isinstance(value, Mapping) and value:
             yield f"{indent}{name}:"
-            yield from show(value, indent + "  ")
-        elif isinstance(value, list):
-            yield f"{indent}{name}: {', '.join(map(_number, value))}"
+            yield from _lines(value, indent + "  ")
         else:
-            yield f"{indent}{name}: {_number(value)}"
+            yield f"{indent}{name}: {_text(value)}"
 
 
-def _number(value: Any) -> str:
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
@@ -115,15 +194,64 @@ COMMANDS = {
         run=_tasks,
         show=_show_tasks,
     ),
+    "grade": Command(
+        summary="verify answers in bulk",
+        description="Grades every row of a file. A row holds `facts` (as `skillfactory tasks NAME --json` shows them; for "
+        'countdown {"numbers": [..], "target": n}) or a gold `answer`, and `response` (a whole text, of which the final answer '
+        "counts) or `candidate` (a bare answer). Out come all its columns and `extracted`, `check` (right, wrong, missing, "
+        "undecided) and `reason`. A row that can't be graded is undecided, and the run goes on.",
+        example="skillfactory grade answers.jsonl --task countdown --output graded.jsonl",
+        resume="Nothing was written; the same command starts again.",
+        config=lambda: GradeConfig,
+        run=_grade,
+        show=show,
+    ),
+    "curate": Command(
+        summary="let a model solve, verify and reflect",
+        description="Asks a model for attempts at questions, with several prompts; verifies them; asks it to reflect on each; "
+        "keeps all of it in a run directory, with the reason for whatever can't be used. Eager mode asks for the whole grid "
+        "(every variant, sample and reflection), lazy mode only for what the layouts need. A stopped or killed run goes on "
+        "with the same command and asks nothing twice.",
+        example="skillfactory curate --task countdown --level 3 --questions 1000 --engine transformers --model MODEL \\\n"
+        "    --output run --mode lazy --layout '*C_full'\n"
+        "skillfactory curate --task gsm8k --questions 500 --engine openai --model NAME \\\n"
+        "    --engine-option base_url=http://localhost:8000/v1 --output run",
+        resume="The same command goes on; no finished text is lost.",
+        config=_curate_config,
+        run=_curate,
+        show=show,
+    ),
     "build": Command(
         summary="arrange attempts and reflections into silver traces",
         description="Builds silver traces from run directories of `curate` or from raw data in the released schemas. Writes "
         "Parquet that `datasets` and pandas read as it is, with every trace's provenance, and every drop with its reason.",
         example="skillfactory build raw/ --output traces --layout '*C_full' --max-attempts 5\n"
-        "skillfactory build run/ --output traces --layout paper --max-tokens 4096 --tokenizer MODEL",
-        resume="Nothing was kept; the same command starts again.",
+        "skillfactory build run/ --output traces --layout paper --max-tokens 4096 --tokenizer MODEL\n"
+        "skillfactory build run/ --output traces --layout '*C@2' --layout 'twice = I C C -> confirm@1'",
+        resume="The traces are not complete; the same command starts again.",
         config=_build_config,
         run=_build,
+        show=show,
+    ),
+    "audit": Command(
+        summary="what traces hold, and what errors",
+        description="Reads traces and reports what they hold: attempts and their correctness, lengths, phrases, prompt "
+        "variants; and what errors: reflections whose verdict is right but whose arithmetic is wrong, right answers reached through "
+        "wrong steps, broken structure, duplicates, and questions that are among the evaluation's. Writes audit.json beside "
+        "them.",
+        example="skillfactory audit traces\nskillfactory audit traces --against eval.jsonl --questions run",
+        resume="Nothing was written; the same command starts again.",
+        config=_audit_config,
+        run=_audit,
+        show=show,
+    ),
+    "export": Command(
+        summary="write traces as a trainer wants them",
+        description="Writes traces in a trainer's own format, with a configuration to start from where the trainer takes one.",
+        example="skillfactory export traces --to trl --output sft",
+        resume="Nothing was written; the same command starts again.",
+        config=_export_config,
+        run=_export,
         show=show,
     ),
 }

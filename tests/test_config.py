@@ -190,13 +190,13 @@ def test_help_shows_every_option_with_its_default() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser, Stage)
     text = " ".join(parser.format_help().split())
-    assert "--output OUTPUT where to (required)" in text
-    assert "--attempts ATTEMPTS how many, 100 % at most (default: 5)" in text
+    assert "--output PATH where to (required)" in text
+    assert "--attempts N how many, 100 % at most (default: 5)" in text
     assert "--unique, --no-unique each once (default: off)" in text
-    assert "--variants VARIANTS which (default: all)" in text
+    assert "--variants VARIANTS which (default: all; repeatable)" in text
     assert "--mode {lazy,eager} how (default: lazy)" in text
-    assert "--extra KEY=VALUE more (default: none)" in text
-    assert "heat: --temperature TEMPERATURE how hot (default: 0.7) --heat-limit LIMIT an upper bound (default: 3)" in text
+    assert "--extra KEY=VALUE more (default: none; repeatable)" in text
+    assert "heat: --temperature X how hot (default: 0.7) --heat-limit N an upper bound (default: 3)" in text
 
 
 words = st.text(max_size=8).filter(lambda text: text.lower() not in ("", "~", "none", "null"))
