@@ -221,7 +221,7 @@ def test_no_worker_outlives_our_process_even_if_that_is_killed(busy: str) -> Non
     parent.wait()
     parent.stdout.close()
     assert gone_within(int(worker), 5)
-    assert Path(directory).exists() == (busy != "idle")  # a worker killed by its clock can't tidy up
+    assert busy != "idle" or not Path(directory).exists()  # a worker killed by its clock can't tidy up
     shutil.rmtree(directory, ignore_errors=True)
 
 

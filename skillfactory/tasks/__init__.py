@@ -15,6 +15,16 @@ TASKS: dict[str, str] = {
     "acronym": "skillfactory.tasks.words:Acronym",
     "multiplication": "skillfactory.tasks.multiplication:Multiplication",
     # from data sets
+    "gsm8k": "skillfactory.tasks.mathematics:GSM8K",
+    "commonsenseqa": "skillfactory.tasks.choice:CommonsenseQA",
+    "gpqa": "skillfactory.tasks.choice:GPQA",
+    "aime2025": "skillfactory.tasks.mathematics:AIME2025",
+    "amc2023": "skillfactory.tasks.mathematics:AMC2023",
+    "math500": "skillfactory.tasks.mathematics:MATH500",
+    "openthoughts": "skillfactory.tasks.mathematics:OpenThoughts",
+    # from a library, and yours
+    "gym": "skillfactory.tasks.gym:Gym",
+    "custom": "skillfactory.tasks.custom:Custom",
 }
 
 _MEMBERS = ("name", "levels", "answer_format", "questions", "question", "canonical", "check")
