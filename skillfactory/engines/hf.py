@@ -1,0 +1,222 @@
+"""The engine `transformers`: any causal language model in this process, on CPU or GPU.
+
+Its text for a request depends on the request (its seed included), the options and the machine, and on nothing else: not on
+the neighbours in its batch and not on what was asked before. Three things make it so:
+
+- the chance at each step comes from the request's seed (`nucleus`);
+- a batch holds prompts that are padded to the same length, which is a function of the prompt alone (`padded_length`);
+- the number of rows is one for which the kernels round alike (`TransformersEngine._rows`): in small batches they don't.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skillfactory.engines.chat import Chat
+from skillfactory.errors import ConfigError, EngineError, require
+from skillfactory.flow import Completion, Request, Sampling, failed
+from skillfactory.records import Stop
+
+_SMALLEST = (
+    16  # rows; measured: with one thread and float32, batches of 16 to 512 rows gave a row the same bits, of 1 to 15 not
+)
+
+
+@dataclass(frozen=True)
+class TransformersOptions:
+    """Which model, where, and how many requests at once."""
+
+    model: str = field(metadata={"help": "a folder, or the id of a model on the Hub"})
+    revision: str | None = field(default=None, metadata={"help": "branch, tag or commit on the Hub"})
+    device: str = field(default="auto", metadata={"help": "auto (a GPU if there is one), cpu, cuda, cuda:1, ..."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto", metadata={"help": "auto is the checkpoint's"}
+    )
+    attention: str | None = field(
+        default=None, metadata={"help": "attention implementation, e.g. sdpa, eager, flash_attention_2"}
+    )
+    batch_size: int = field(default=32, metadata={"help": "rows generated together"})
+    exact: bool = field(
+        default=True, metadata={"help": "pad the batches with idle rows, so that no text depends on its neighbours"}
+    )
+    chat_template: str | None = field(
+        default=None, metadata={"help": "a Jinja file to use in place of the tokenizer's template"}
+    )
+    threads: int | None = field(
+        default=None, metadata={"help": "torch threads; 1 is often fastest for small models on a shared CPU"}
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "run the Python code that comes with the model"})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, not {self.threads}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A request with its prompt."""
+
+    request: Request
+    prompt: tuple[int, ...]
+
+
+class TransformersEngine:
+    """An engine that generates batches of prompts of like length; one call of `collect` is one batch."""
+
+    Options = TransformersOptions
+
+    def __init__(self, options: TransformersOptions) -> None:
+        torch = require("torch", "hf")
+        require("transformers", "hf")
+        self._options = options
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self._model, self._tokenizer = _loaded(options)
+        self._chat = Chat(self._tokenizer, options.chat_template)
+        self._ends = self._chat.ends(self._model.generation_config.eos_token_id)
+        self._pad = next(i for i in (self._tokenizer.pad_token_id, *self._ends, 0) if i is not None)
+        self._context: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._groups: dict[tuple[int, Sampling], deque[_Row]] = {}  # (padded length, sampling) → rows in hand
+        self._refused: list[Completion] = []
+
+    @property
+    def capacity(self) -> int:
+        """A few batches, so that full ones of like length can be made."""
+        return 4 * self._options.batch_size
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Sorts requests by the length of their prompts; one that leaves no room for an answer is refused."""
+        for request in requests:
+            prompt = self._chat.encode(request.messages)
+            if self._context is not None and len(prompt) >= self._context:
+                reason = f"the prompt has {len(prompt)} tokens, and the model's context is {self._context}"
+                self._refused.append(failed(request, reason))
+                continue
+            group = (padded_length(len(prompt), self._context), request.sampling)
+            self._groups.setdefault(group, deque()).append(_Row(request, prompt))
+
+    def collect(self) -> Sequence[Completion]:
+        """The texts of one batch: of the group with the most rows in hand (the oldest one of those that can fill a batch)."""
+        if self._refused:
+            refused, self._refused = self._refused, []
+            return refused
+        if not self._groups:
+            raise RuntimeError("nothing is in hand; submit requests before collect")
+        size = self._options.batch_size
+        group = max(self._groups, key=lambda name: min(len(self._groups[name]), size))
+        waiting = self._groups[group]
+        rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        if not waiting:
+            del self._groups[group]
+        return self._generate(*group, rows)
+
+    def close(self) -> None:
+        """Lets go of the model and of what is in hand."""
+        self._groups.clear()
+        self._model = None
+
+    def _rows(self, n: int) -> int:
+        """How many rows a batch of `n` is generated with: so many that a row's numbers are those of any other batch.
+
+        On CPU with one thread and float32 that is any number from 16 on. Otherwise kernels choose by shape in ways that
+        can't be known here, so every batch gets the same number.
+        """
+        import torch
+
+        size = self._options.batch_size
+        if not self._options.exact:
+            return n
+        predictable = self._model.device.type == "cpu" and self._model.dtype == torch.float32 and torch.get_num_threads() == 1
+        return row_count(n, size) if predictable else size
+
+    def _generate(self, length: int, sampling: Sampling, rows: Sequence[_Row]) -> list[Completion]:
+        """The completions of rows that share the padded length and the sampling. Idle rows repeat the first."""
+        import torch
+        from transformers import GenerationConfig
+
+        from skillfactory.engines.nucleus import processors
+
+        shown = [*rows, *[rows[0]] * (self._rows(len(rows)) - len(rows))]
+        padding = [length - len(row.prompt) for row in shown]
+        ids = [[self._pad] * pad + list(row.prompt) for pad, row in zip(padding, shown, strict=True)]
+        mask = [[0] * pad + [1] * (length - pad) for pad in padding]
+        device = self._model.device
+        room = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - length)
+        try:
+            with torch.inference_mode():
+                output = self._model.generate(
+                    input_ids=torch.tensor(ids, device=device),
+                    attention_mask=torch.tensor(mask, device=device),
+                    generation_config=GenerationConfig(
+                        do_sample=False, max_new_tokens=room, eos_token_id=self._ends or None, pad_token_id=self._pad
+                    ),
+                    logits_processor=processors(
+                        sampling, [row.request.seed for row in shown], torch.tensor(padding, device=device)
+                    ),
+                )
+        except torch.OutOfMemoryError as error:
+            reason = f"out of memory with {len(shown)} rows of {length} + {room} tokens; lower batch_size or max_tokens"
+            raise EngineError(reason) from error
+        made = output[:, length:].tolist()
+        return [self._completion(row, tokens) for row, tokens in zip(rows, made, strict=False)]
+
+    def _completion(self, row: _Row, made: list[int]) -> Completion:
+        """A row's completion: its tokens up to the first end token, which counts as a token and is not shown."""
+        end = next((n for n, token in enumerate(made, 1) if token in self._ends), None)
+        tokens = made[:end]
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        stop = Stop.LENGTH if end is None else Stop.END
+        return Completion(row.request.key, text, stop, len(row.prompt), len(tokens), row.request.sampling.max_tokens)
+
+
+def row_count(n: int, batch_size: int) -> int:
+    """The next power of two from `n` on, at least 16 and at most the batch size."""
+    return min(batch_size, max(_SMALLEST, 1 << (n - 1).bit_length()))
+
+
+def padded_length(tokens: int, context: int | None) -> int:
+    """The length to which a prompt is padded: the next multiple of 32, or of an eighth to a quarter of it if it is longer."""
+    step = max(32, 1 << (tokens.bit_length() - 3))
+    length = -(-tokens // step) * step
+    return length if context is None else min(length, context - 1)
+
+
+def _loaded(options: TransformersOptions) -> tuple[Any, Any]:
+    """The model, on its device, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    source = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+    dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype)
+    attention = {} if options.attention is None else {"attn_implementation": options.attention}
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(options.model, **source)
+            model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, **attention, **source)
+            model = model.to(device).eval()
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise EngineError(f"the model '{options.model}' can't be loaded: {error}") from error
+    # What a model's authors prefer (a temperature, a penalty) must not mix with what a request asks for.
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the progress bars and notes of loading a model."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
