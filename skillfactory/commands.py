@@ -4,10 +4,12 @@ Stages are imported when their command is used, so that the overview costs nothi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
+from skillfactory.config import settings
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress
@@ -56,22 +58,28 @@ class TasksConfig:
 
 
 def _tasks(config: TasksConfig, progress: Progress) -> Iterator[Mapping[str, Any]]:
-    """The tasks with their levels, or questions of one and the rows that are none."""
+    """The tasks with their levels and options, or questions of one and the rows that are none."""
     from skillfactory.tasks import TASKS, resolve
 
     if config.task:
         task = resolve(config.task, config.option)
         yield from map(asdict, task.questions(config.n, config.level or task.levels[0], config.seed, config.split))
         return
-    for name in TASKS:
-        task = resolve(name)
-        yield {"task": name, "levels": list(task.levels), "answer": task.answer_format}
+    for name, place in TASKS.items():
+        kind = resolve_name(place)
+        defaults = {each.name: None if each.default is MISSING else each.default for each in settings(kind)}
+        needed = [each.name for each in settings(kind) if each.default is MISSING]
+        levels = () if needed else resolve(name).levels
+        yield {"task": name, "levels": levels, "about": kind.__doc__ or "", "options": defaults, "needs": needed}
 
 
 def _show_tasks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         if "levels" in row:
-            yield f"{row['task']:<18} levels {', '.join(row['levels']):<20} answer: {row['answer']}"
+            yield f"{row['task']}: {row['about'].splitlines()[0]}"
+            yield f"    levels: {', '.join(row['levels']) or 'as its options say'}"
+            if row["options"]:
+                yield "    options: " + ", ".join(row["options"]) + "".join(f"; {name} is needed" for name in row["needs"])
         elif "prompt" in row:
             yield f"{row['id']}\n{row['prompt']}\nanswer: {row['answer']}\n"
         else:
@@ -121,6 +129,12 @@ def _build(config: Any, progress: Progress) -> Result:
     return build(config, progress)
 
 
+def _show_build(summary: Any) -> Iterator[str]:
+    yield from map(str, summary.funnels)
+    layouts = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.traces.items())) or "none"
+    yield f"{summary.output}: traces of {summary.questions:,} questions ({layouts})"
+
+
 def _curate_config() -> type[Any]:
     from skillfactory.curate import CurateConfig
 
@@ -133,6 +147,10 @@ def _curate(config: Any, progress: Progress) -> Result:
     return curate(config, progress)
 
 
+def _show_curate(summary: Any) -> Iterator[str]:
+    yield from str(summary).splitlines()
+
+
 def _audit_config() -> type[Any]:
     from skillfactory.audit import AuditConfig
 
@@ -143,6 +161,12 @@ def _audit(config: Any, progress: Progress) -> Result:
     from skillfactory.audit import audit
 
     return audit(config, progress)
+
+
+def _show_audit(audit: Any) -> Iterable[str]:
+    from skillfactory.audit_table import table
+
+    return table(audit)
 
 
 def _export_config() -> type[Any]:
@@ -180,14 +204,16 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 COMMANDS = {
     "tasks": Command(
         summary="list tasks, or show questions of one",
-        description="Lists the tasks with their levels. With a task's name, shows questions of it with a right answer; as JSON "
-        "lines (--json) they hold the facts too, which `grade` reads.",
+        description="Lists the tasks with their levels and options. With a task's name, shows questions of it with a right "
+        "answer; as JSON lines (--json) they hold the facts too, which `grade` reads.",
         example="skillfactory tasks\nskillfactory tasks countdown --level 4 --n 2 --split eval --json",
         resume="",
         config=lambda: TasksConfig,
@@ -219,7 +245,7 @@ COMMANDS = {
         resume="The same command goes on; no finished text is lost.",
         config=_curate_config,
         run=_curate,
-        show=show,
+        show=_show_curate,
     ),
     "build": Command(
         summary="arrange attempts and reflections into silver traces",
@@ -231,19 +257,19 @@ COMMANDS = {
         resume="The traces are not complete; the same command starts again.",
         config=_build_config,
         run=_build,
-        show=show,
+        show=_show_build,
     ),
     "audit": Command(
         summary="what traces hold, and what errors",
         description="Reads traces and reports what they hold: attempts and their correctness, lengths, phrases, prompt "
-        "variants; and what errors: reflections whose verdict is right but whose arithmetic is wrong, right answers reached through "
-        "wrong steps, broken structure, duplicates, and questions that are among the evaluation's. Writes audit.json beside "
-        "them.",
+        "variants; and what errors: reflections whose verdict is right but whose arithmetic is wrong, right answers reached "
+        "through wrong steps, broken structure, duplicates, and questions that are among the evaluation's. Writes audit.json "
+        "beside them.",
         example="skillfactory audit traces\nskillfactory audit traces --against eval.jsonl --questions run",
         resume="Nothing was written; the same command starts again.",
         config=_audit_config,
         run=_audit,
-        show=show,
+        show=_show_audit,
     ),
     "export": Command(
         summary="write traces as a trainer wants them",

@@ -1,0 +1,102 @@
+"""Laws of the package's shape: imports point one way, importing is light, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import skillfactory
+
+ROOT = Path(skillfactory.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "pandas", "trl", "ray", "sympy", "reasoning_gym"}
+
+# layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
+LAYERS = {
+    "ground": ("errors records seeds stats progress funnel rationals parallel duplicates", ""),
+    "language": ("values config markup patterns flow arithmetic rows traces", "ground"),
+    "material": ("tasks prompts layouts", "ground language"),
+    "stages": (
+        "deck curate assemble released lengths regroup sources build tracedir "
+        "tracefiles claimledger contamination faults audit audit_table grade export",
+        "ground language material",
+    ),
+    "engines": ("engines", "ground language"),
+    "run": ("ledger rundir run", "ground language"),
+    "meeting": ("curation", "ground language material stages engines run"),
+    "front": ("commands cli", "ground language material stages engines run meeting"),
+}
+PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
+
+
+def group(path: Path) -> str:
+    """The module or sub-package that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules and sub-packages of ours that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide what is imported"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "skillfactory" and parts[1] in PLACE:
+                yield parts[1]
+
+
+MODULES = sorted({group(path) for path in FILES} - {"__init__"})
+IMPORTS = {module: {name for path in FILES if group(path) == module for name in imported(path)} for module in MODULES}
+
+
+def test_every_module_has_its_place_and_every_place_a_module() -> None:
+    assert sorted(PLACE) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    layer = PLACE[module]
+    allowed = {layer, *LAYERS[layer][1].split()}
+    wrong = sorted(name for name in IMPORTS[module] if PLACE[name] not in allowed)
+    assert not wrong, f"{module} ({layer}) imports {wrong}"
+
+
+def test_no_module_imports_itself_in_a_round() -> None:
+    order = TopologicalSorter({module: IMPORTS[module] - {module} for module in MODULES}).static_order()
+    assert set(order) >= set(MODULES)  # a round raises CycleError, which names its modules
+
+
+def test_the_package_and_the_options_of_every_command_load_no_heavy_library() -> None:
+    code = "import sys, skillfactory, skillfactory.cli\nfrom skillfactory.commands import COMMANDS\n"
+    code += "for command in COMMANDS.values(): command.config()\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= 400, f"{path.name} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            assert length <= 60, f"{node.name} has {length} lines"
+            assert len([name for name in names if name not in ("self", "cls")]) <= 7, f"{node.name} has too many parameters"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_is_and_public_names_have_docstrings(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    assert not tree.body or ast.get_docstring(tree), f"{path.name} has no docstring"
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
