@@ -258,14 +258,16 @@ class RowGroup:
     size: int  # bytes, uncompressed
 
 
-def row_groups(paths: Sequence[str]) -> list[RowGroup]:
-    """The row groups of Parquet files in the order of the files."""
+def row_groups(paths: Sequence[str], given: Mapping[str, str]) -> list[RowGroup]:
+    """The row groups of Parquet files in the order of the files; InputError if one lacks a column."""
     groups = []
     for path in paths:
         try:
-            meta = pq.ParquetFile(path).metadata
+            file = pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: not a readable Parquet file ({error})") from error
+        Columns.find(file.schema_arrow.names, given, path)
+        meta = file.metadata
         found = (meta.row_group(k) for k in range(meta.num_row_groups))
         groups += [RowGroup(path, k, group.num_rows, group.total_byte_size) for k, group in enumerate(found) if group.num_rows]
     return groups

@@ -181,7 +181,7 @@ def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Seque
     files = [file for path in paths for file in _files(path)]
     if any(file.suffix != ".parquet" for file in files):
         return Unordered(tuple(files), dict(given), tuple(variants), seed)
-    groups = row_groups([str(file) for file in files])
+    groups = row_groups([str(file) for file in files], given)
     if not groups:
         raise InputError(f"{inputs[0]}: the input holds no row")
     return RawSource.cut(RawReader(groups, given, variants, seed), groups)
@@ -200,10 +200,10 @@ class Unordered:
         """The same rows from scratch files, each question's together."""
         tables = [str(file) for file in self.files if file.suffix == ".parquet"]
         lines = [file for file in self.files if file.suffix != ".parquet"]
-        groups = row_groups(tables)
+        groups = row_groups(tables, self.given)
         rows = chain(parquet_rows(RawReader(groups, self.given, (), self.seed)), json_rows(lines, self.given))
         size = sum(group.size for group in groups) + sum(file.stat().st_size for file in lines)
-        sorted_groups = row_groups(regroup(rows, size, scratch))
+        sorted_groups = row_groups(regroup(rows, size, scratch), COLUMNS)
         return RawSource.cut(RawReader(sorted_groups, COLUMNS, self.variants, self.seed), sorted_groups)
 
 

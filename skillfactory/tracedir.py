@@ -24,9 +24,10 @@ def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None
     """Makes `directory` ready for a build with `settings`; InputError if something else stands there."""
     path = directory / "build.json"
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))["settings"]
+        state = json.loads(path.read_text("utf-8"))
+        before = state["settings"]
         changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        if changed and not overwrite:
+        if changed and state["finished"] and not overwrite:
             raise InputError(
                 f"{directory}: holds a build with other settings ({', '.join(changed)}); "
                 "choose another --output or add --overwrite"

@@ -81,8 +81,8 @@ def algorithm_1(rights: int, wrongs: int, most: int, random: Random) -> list[tup
 
 @pytest.mark.parametrize(("rights", "wrongs"), [(13, 40), (3, 1), (6, 0), (20, 3)])
 def test_the_paper_layout_is_algorithm_1(rights: int, wrongs: int) -> None:
-    ours: Counter[tuple[tuple[int, int], ...]] = Counter()
-    theirs: Counter[tuple[tuple[int, int], ...]] = Counter()
+    ours: Counter[tuple[int, int]] = Counter()
+    theirs: Counter[tuple[int, int]] = Counter()
     for seed in range(1500):
         cards = "C" * rights + "I" * wrongs
         traces = drawn("".join(Random(seed).sample(cards, len(cards))), "paper", seed)

@@ -1,6 +1,7 @@
 """Markup: reading hostile text, and parse(render(trace)) gives the parts back."""
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,24 @@ from skillfactory.records import Attempt, Check, Kind, Reflection, Step, Stop, T
 
 TAGS = ["think", "sample", "reflect", "answer", "verdict"]
 PIECES = [f"<{t}>" for t in TAGS] + [f"</{t}>" for t in TAGS]
-PIECES += ["<THINK>", "</Sample>", "<thi", "nk>", "</", "<", ">", "<|im_end|>", "<｜end｜>", "\n", " ", "a", "1 + 2", "\x00", "‮", "<b>"]
+PIECES += [
+    "<THINK>",
+    "</Sample>",
+    "<thi",
+    "nk>",
+    "</",
+    "<",
+    ">",
+    "<|im_end|>",
+    "<｜end｜>",
+    "\n",
+    " ",
+    "a",
+    "1 + 2",
+    "\x00",
+    "‮",
+    "<b>",
+]
 hostile = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
 
@@ -135,7 +153,7 @@ def test_problems_of_a_response_are_named(text: str, problems: tuple[str, ...]) 
 def test_parse_takes_any_text_and_its_parts_lie_in_it_in_order(text: str) -> None:
     parts = parse(text).parts
     assert all(0 <= part.start <= part.end <= len(text) for part in parts)
-    assert all(a.end <= b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(parts))
 
 
 @pytest.mark.parametrize("piece", ["<think>", "<answer>", "</answer>", "<sample>", "<", "<|", "<verdict>", "</think>", "a"])
