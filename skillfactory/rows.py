@@ -125,10 +125,13 @@ def _inferred(source: Path) -> pa.Schema:
         rows = [row for row in batch.rows if not isinstance(row, str)]
         for name in columns_of(batch):
             types[name] = _common(types.get(name, pa.null()), [row.get(name) for row in rows])
-    fields = ((name, kind if kind is not None and _storable(kind) else None) for name, kind in types.items())
-    return pa.schema(
-        [pa.field(name, kind or pa.string(), metadata=None if kind else {"holds": "JSON"}) for name, kind in fields]
-    )
+    return pa.schema([_field(name, kind) for name, kind in types.items()])
+
+
+def _field(name: str, kind: pa.DataType | None) -> pa.Field:
+    if kind is None or not _storable(kind):
+        return pa.field(name, pa.string(), metadata={"holds": "JSON"})
+    return pa.field(name, kind)
 
 
 def _common(known: pa.DataType | None, values: list[Any]) -> pa.DataType | None:

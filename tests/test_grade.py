@@ -120,14 +120,23 @@ def test_a_bad_row_is_written_and_counted_with_its_reason_and_the_run_goes_on(tm
 def test_columns_whose_values_share_no_type_become_json_text_in_parquet(tmp_path: Path) -> None:
     base = {"facts": FACTS, "candidate": RIGHT}
     odd: list[Row] = [
-        {"mixed": 1, "empty": {}, "nested": {"a": 1}, "number": 1, "keys": {str(i): i for i in range(300)}, "late": None},
-        {"mixed": "ä", "empty": {}, "nested": {"b": [2]}, "number": 2.5, "keys": None, "late": None},
+        {
+            "mixed": 1,
+            "empty": {},
+            "deep": [{"a": {}}],
+            "nested": {"a": 1},
+            "number": 1,
+            "keys": {str(i): i for i in range(300)},
+            "late": None,
+        },
+        {"mixed": "ä", "empty": {}, "deep": None, "nested": {"b": [2]}, "number": 2.5, "keys": None, "late": None},
     ]
     rows = [{**base, **odd[i % 2], "late": [1] if i == 1500 else None} for i in range(1501)]
     grade_file(write(tmp_path / "in.jsonl", rows), TASK, tmp_path / "out.parquet")
     out = read(tmp_path / "out.parquet")
     assert [row["mixed"] for row in out[:2]] == ["1", '"ä"']
     assert [row["empty"] for row in out[:2]] == ["{}", "{}"]
+    assert [row["deep"] for row in out[:2]] == ['[{"a": {}}]', None]
     assert [row["nested"] for row in out[:2]] == [{"a": 1, "b": None}, {"a": None, "b": [2]}]
     assert [row["number"] for row in out[:2]] == [1.0, 2.5]
     assert (json.loads(out[0]["keys"])["299"], out[1]["keys"]) == (299, None)
