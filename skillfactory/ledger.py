@@ -1,0 +1,173 @@
+"""The completions of one block of flows: a line each, appended as they come; a Parquet part once the block is finished.
+
+A block's ledger, where there is one, holds every completion ever made for the block. It is begun with those of the finished
+part when a block is opened again, and removed only when a new part with all its lines is in place. So nothing made is lost.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skillfactory.flow import Completion, Request
+from skillfactory.records import Stop
+
+COMPLETIONS = pa.schema(
+    {
+        "flow": pa.int64(),  # the number of the flow that asked
+        "key": pa.string(),
+        "text": pa.string(),
+        "stop": pa.string(),
+        "prompt_tokens": pa.int64(),
+        "tokens": pa.int64(),
+        "limit": pa.int64(),
+        "error": pa.string(),
+        "used": pa.bool_(),  # whether the results rest on it; if not, an earlier setting asked for it
+    }
+)
+_FIELDS = tuple(field.name for field in fields(Completion))
+Place = tuple[int, int]  # offset and length of a line
+
+
+class Ledger:
+    """The completions of an open block, found by request key. Texts stay on disk; memory holds their places."""
+
+    def __init__(self, path: Path, part: Path) -> None:
+        if part.exists() and not path.exists():
+            _begin(path, part)
+        self.path = path
+        self._places: dict[str, list[tuple[int, Place]]] = {}  # key → (flow, place) of its lines
+        self._used: dict[tuple[int, str], Place] = {}
+        self._file = path.open("a+b", buffering=0)
+        self._end = 0
+        for flow, key, place in _lines(path):
+            self._places.setdefault(key, []).append((flow, place))
+            self._end = sum(place)
+        os.truncate(path, self._end)  # what a kill cut off is asked for again
+
+    def get(self, flow: int, request: Request) -> Completion | None:
+        """The stored completion that serves `request`, of this flow if it has one, else of another in the block."""
+        for _, place in sorted(self._places.get(request.key, ()), key=lambda entry: entry[0] != flow):
+            completion = self._read(place)
+            if completion.serves(request):
+                self._used[flow, request.key] = place
+                return completion
+        return None
+
+    def put(self, flow: int, completion: Completion) -> None:
+        """Keeps a completion: with the operating system when this returns, so safe against a kill of this process.
+
+        It isn't forced to the disk before the block ends, so a loss of power may cost the last seconds' completions, which
+        are then asked for again.
+        """
+        line = _line(flow, completion)
+        place = (self._end, len(line))
+        _write(self._file.fileno(), line)
+        self._end += len(line)
+        self._places.setdefault(completion.key, []).append((flow, place))
+        self._used[flow, completion.key] = place
+
+    def table(self) -> pa.Table:
+        """All completions in a fixed order, whatever the order in which they came: by flow, then key.
+
+        Failures that nothing rests on any more are left out, and so are lines that say the same twice.
+        """
+        rows = {_identity(row): row for row in self._rows()}
+        order = sorted(rows.values(), key=lambda row: (row["flow"], row["key"], row["limit"], not row["used"], row["text"]))
+        return pa.Table.from_pylist(order, COMPLETIONS)
+
+    def sync(self) -> None:
+        """Forces the lines to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; it stays."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Closes and deletes the file, whose lines a part holds now."""
+        self.close()
+        self.path.unlink()
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The unused completions, then the used ones with the flow that used them."""
+        used = set(self._used.values())
+        for entries in self._places.values():
+            for flow, place in entries:
+                if place not in used and (completion := self._read(place)).stop is not Stop.ERROR:
+                    yield _row(flow, completion, False)
+        for (flow, _), place in self._used.items():
+            yield _row(flow, self._read(place), True)
+
+    def _read(self, place: Place) -> Completion:
+        return _parse(os.pread(self._file.fileno(), place[1], place[0]))[1]
+
+
+def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two rows the same: a used one takes the place of an unused twin, which comes before it."""
+    return (row["flow"], row["key"], row["limit"], row["stop"], row["text"])
+
+
+def _row(flow: int, completion: Completion, used: bool) -> dict[str, Any]:
+    text = completion.text.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in Parquet
+    return {"flow": flow, **_plain(completion), "text": text, "used": used}
+
+
+def _line(flow: int, completion: Completion) -> bytes:
+    return json.dumps([flow, _plain(completion)]).encode() + b"\n"
+
+
+def _plain(completion: Completion) -> dict[str, Any]:
+    """The fields by name; dataclasses.asdict takes ten times as long, for every completion."""
+    return {name: getattr(completion, name) for name in _FIELDS}
+
+
+def _parse(line: bytes) -> tuple[int, Completion]:
+    flow, values = json.loads(line)
+    return int(flow), Completion(**{**values, "stop": Stop(values["stop"])})
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, Place]]:
+    """Flow, key and place of each whole line; nothing after the first that is torn."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                flow, completion = _parse(line)
+            except (ValueError, TypeError, KeyError):
+                return
+            if not line.endswith(b"\n"):
+                return
+            yield flow, completion.key, (offset, len(line))
+            offset += len(line)
+
+
+def _begin(path: Path, part: Path) -> None:
+    """Writes a ledger with the completions of a finished part, at once or not at all. Failures are not carried on."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        for batch in pq.ParquetFile(part).iter_batches():
+            file.writelines(_line(flow, completion) for flow, completion in _stored(batch.to_pylist()))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Completion]]:
+    for row in rows:
+        values = {key: value for key, value in row.items() if key not in ("flow", "used")}
+        completion = Completion(**{**values, "stop": Stop(row["stop"])})
+        if completion.stop is not Stop.ERROR:
+            yield row["flow"], completion
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    """Writes all of `line`; a full disk raises."""
+    view = memoryview(line)
+    while view:
+        view = view[os.write(descriptor, view) :]

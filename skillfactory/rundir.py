@@ -1,0 +1,152 @@
+"""What a run directory says of itself: its stage, its lock, run.json and README.md."""
+
+import json
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from skillfactory import __version__
+from skillfactory.errors import ConfigError, InputError, RunLockedError
+from skillfactory.ledger import COMPLETIONS
+from skillfactory.seeds import digest
+
+T = TypeVar("T")
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by table
+
+
+@dataclass(frozen=True)
+class Stage(Generic[T]):
+    """What a stage tells the run directory about itself. `T` is what its flows return."""
+
+    command: str
+    model: str  # a run directory holds the texts of one model
+    settings: Mapping[str, Any]  # JSON-safe; all that the results depend on
+    notes: Mapping[str, Any]  # JSON-safe; what is worth a record and changes no result, such as the engine's options
+    schemas: Mapping[str, pa.Schema]  # the result tables
+    rows: Callable[[T], Rows]  # the rows that one flow adds to each table
+    counts: Callable[[T], Mapping[str, int]]  # what one flow adds to the run's account
+    title: str
+    packages: tuple[str, ...] = ()  # whose versions are recorded
+
+    @property
+    def stamp(self) -> str:
+        """What a finished block must carry to be current: a hash of all that its results depend on."""
+        return digest(json.dumps([self.command, self.model, self.settings, __version__], sort_keys=True))
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds a run directory for this process; the system frees the lock of a killed one."""
+    lock, holder = FileLock(directory / ".lock"), directory / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = holder.read_text("utf-8") if holder.exists() else "unknown"
+        raise RunLockedError(
+            f"{directory}: another process is at work on this run directory ({who}); wait for it, end it, or choose another one"
+        ) from error
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+_FIRST = {".lock", ".holder", "README.md", "README.tmp", "run.tmp"}  # what a run writes before its run.json
+
+
+def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
+    """The content of run.json, None for a new directory; an error if the directory isn't this stage's and model's."""
+    path = directory / "run.json"
+    if not path.exists():
+        foreign = sorted({entry.name for entry in directory.iterdir()} - _FIRST)
+        if foreign:
+            raise InputError(f"{directory}: not a run directory (it has no run.json) and not empty (it holds {foreign[0]})")
+        return None
+    state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if state["command"] != stage.command:
+        raise ConfigError(
+            f"{directory}: holds a run of '{state['command']}', not of '{stage.command}'; choose another directory"
+        )
+    if state["model"] != stage.model:
+        raise ConfigError(
+            f"{directory}: holds texts of the model '{state['model']}', not of '{stage.model}'; "
+            "a run directory is of one model: choose another directory"
+        )
+    return state
+
+
+def history_of(state: dict[str, Any] | None, stage: Stage[Any]) -> list[Any]:
+    """The settings of the past, oldest first, without the current ones."""
+    if state is None:
+        return []
+    past = {name: state[name] for name in ("settings", "notes", "versions")}
+    history: list[Any] = state["history"]
+    return history if past == _present(stage) else [*history, past]
+
+
+def _present(stage: Stage[Any]) -> dict[str, Any]:
+    versions = {"skillfactory": __version__, "python": platform.python_version()}
+    versions |= {name: _version(name) for name in ("pyarrow", *stage.packages)}
+    present = {"settings": stage.settings, "notes": stage.notes, "versions": versions}
+    plain: dict[str, Any] = json.loads(json.dumps(present))
+    return plain
+
+
+def write_state(directory: Path, stage: Stage[Any], history: list[Any], ended: Mapping[str, Any] | None = None) -> None:
+    """Writes run.json, with the account of a run that has `ended`.
+
+    It holds no times, so that an undisturbed and a resumed run end with the same bytes.
+    """
+    state: dict[str, Any] = {"command": stage.command, "model": stage.model, **_present(stage), "stamp": stage.stamp}
+    state |= {"finished": ended is not None, "history": history, **(ended or {})}
+    write_text(directory / "run.json", json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def readme(stage: Stage[Any]) -> str:
+    """The directory's card: its front matter tells `datasets` where the tables are."""
+    names = (*stage.schemas, "completions")
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in names)
+    columns = "".join(
+        f"| `{name}` | {', '.join(f'`{c}`' for c in (stage.schemas.get(name) or COMPLETIONS).names)} |\n" for name in names
+    )
+    return (
+        f"---\nconfigs:\n{configs}---\n\n# {stage.title}\n\n"
+        "Written by `skillfactory " + stage.command + "`; `run.json` holds its settings and its account.\n\n"
+        f"| table | columns |\n|---|---|\n{columns}\n"
+        'Read one with `datasets.load_dataset(DIRECTORY, "NAME")` or `pandas.read_parquet(DIRECTORY + "/NAME")`.\n'
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file at once or not at all, on the disk when this returns."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when all is written and on the disk."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
