@@ -1,0 +1,163 @@
+"""Curation on disk: a configuration and a run directory in, a summary out."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skillfactory.curate import CurateConfig, Generation, account, flows
+from skillfactory.deck import Curated, Curation
+from skillfactory.engines import open_engine
+from skillfactory.errors import ConfigError
+from skillfactory.flow import Engine
+from skillfactory.funnel import Funnel
+from skillfactory.progress import Progress, Silent
+from skillfactory.records import Attempt, Drop, Question, Reflection
+from skillfactory.run import carry_on
+from skillfactory.rundir import Rows, Stage
+
+_TEXT, _NUMBER = pa.string(), pa.int64()
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "questions": pa.schema(
+        {"id": _TEXT, "task": _TEXT, "level": _TEXT, "prompt": _TEXT, "answer": _TEXT, "facts": _TEXT}  # facts: JSON
+    ),
+    "attempts": pa.schema(
+        {
+            "id": _TEXT,
+            "question_id": _TEXT,
+            "variant": _TEXT,
+            "sample": _NUMBER,
+            "text": _TEXT,
+            "answer": _TEXT,
+            "check": _TEXT,
+            "reason": _TEXT,
+            "stop": _TEXT,
+            "key": _TEXT,
+        }
+    ),
+    "reflections": pa.schema(
+        {"id": _TEXT, "attempt_id": _TEXT, "sample": _NUMBER, "text": _TEXT, "verdict": _TEXT, "stop": _TEXT, "key": _TEXT}
+    ),
+    "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),
+}
+_TELLING = ("revision", "dtype", "chat_template", "answer")  # engine options that make another model of the same name
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run has come to. Tokens and texts are those that its results rest on; `new_*` and seconds are this process's."""
+
+    output: Path
+    funnels: tuple[Funnel, ...]  # questions, attempts, reflections
+    tokens: int
+    prompt_tokens: int
+    new_texts: int
+    new_tokens: int
+    seconds: float
+    nothing_to_do: bool  # the run was finished before
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as JSON-safe values."""
+        values = asdict(self) | {"output": str(self.output), "funnels": [funnel.to_dict() for funnel in self.funnels]}
+        return values | {"seconds": round(self.seconds, 3)}
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        lines = [str(funnel) for funnel in self.funnels]
+        if self.nothing_to_do:
+            lines.append(f"{self.output} was finished before: there is nothing to do")
+        else:
+            rate = f", {self.new_tokens / self.seconds:,.0f} tokens/s" if self.seconds else ""
+            lines.append(
+                f"{self.output}: {self.new_texts:,} new texts of {self.new_tokens:,} tokens in {self.seconds:,.1f} s{rate}"
+            )
+        return "\n".join(lines)
+
+
+def curate(config: CurateConfig, progress: Progress | None = None, engine: Callable[[], Engine] | None = None) -> Summary:
+    """Curates the questions of a task in a run directory: begins it, goes on with it, or says that it is finished.
+
+    `engine` makes the engine, which the configuration names otherwise; it is called only if there is something to do.
+    """
+    started = time.monotonic()
+    how = config.curation()
+    begun = flows(config, how)
+    bar = progress or Silent()
+    bar.begin("curate", "questions", config.questions)
+    try:
+        outcome = carry_on(config.output, _stage(config, how), begun, engine or _opener(config.generation), bar)
+    finally:
+        bar.end()
+    counts = outcome.counts
+    return Summary(
+        config.output,
+        tuple(_funnel(unit, counts) for unit in ("questions", "attempts", "reflections")),
+        counts.get("tokens", 0),
+        counts.get("prompt_tokens", 0),
+        outcome.asked,
+        outcome.tokens,
+        time.monotonic() - started,
+        outcome.nothing_to_do,
+    )
+
+
+def _stage(config: CurateConfig, how: Curation) -> Stage[Curated]:
+    generation = config.generation
+    return Stage(
+        command="curate",
+        model=_model(generation),
+        settings=config.settings(how),
+        notes={"engine": generation.engine, "engine_option": dict(generation.engine_option)},
+        schemas=SCHEMAS,
+        rows=_rows,
+        counts=account,
+        title=f"Attempts and reflections: {config.task} {config.level}".rstrip(),
+        packages=("torch", "transformers", "vllm"),
+    )
+
+
+def _model(generation: Generation) -> str:
+    """What tells one model's texts from another's."""
+    options = {name: generation.engine_option[name] for name in _TELLING if name in generation.engine_option}
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{generation.model or generation.engine}{f' ({told})' if told else ''}"
+
+
+def _opener(generation: Generation) -> Callable[[], Engine]:
+    options = dict(generation.engine_option)
+    if generation.model:
+        if options.get("model", generation.model) != generation.model:
+            raise ConfigError(f"two models are given: model '{generation.model}', engine option model '{options['model']}'")
+        options["model"] = generation.model
+    return lambda: open_engine(generation.engine, options)
+
+
+def _rows(curated: Curated) -> Rows:
+    """The rows of one question; enumerations as their values, facts as JSON."""
+    keys = curated.keys
+    question = curated.question
+    return {
+        "questions": [_plain(question) | {"facts": _json(question.facts)}] if question else [],
+        "attempts": [_plain(attempt) | {"key": keys[attempt.id]} for attempt in curated.attempts],
+        "reflections": [_plain(reflection) | {"key": keys[reflection.id]} for reflection in curated.reflections],
+        "drops": [_plain(drop) for drop in curated.drops],
+    }
+
+
+def _plain(record: Question | Attempt | Reflection | Drop) -> dict[str, Any]:
+    """A record's fields by name; dataclasses.asdict copies deeply and takes ten times as long."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, ensure_ascii=False, sort_keys=True)
+
+
+def _funnel(unit: str, counts: Mapping[str, int]) -> Funnel:
+    start = f"{unit}/dropped/"
+    dropped = {name.removeprefix(start): count for name, count in counts.items() if name.startswith(start)}
+    return Funnel("curate", unit, counts.get(f"{unit}/requested", 0), counts.get(f"{unit}/kept", 0), dropped)
