@@ -23,6 +23,11 @@ def row(option: Option) -> str:
 def section(name: str, command: Command) -> str:
     """One command: what it does, its options, examples."""
     rows = "\n".join(row(option) for option in options(command.config()))
+    for title, config_type in command.pairs().items():
+        pairs = (f"| `{option.key[0]}` | {option.text} |" for option in options(config_type))
+        rows += f"\n\n| {title.replace('--engine-option', '`--engine-option`')} | what it does |\n|---|---|\n" + "\n".join(
+            pairs
+        )
     example = "\n".join("    " + line for line in command.example.splitlines())
     return f"## skillfactory {name}\n\n{command.description}\n\n| option | what it does |\n|---|---|\n{rows}\n\n{example}\n"
 

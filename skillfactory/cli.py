@@ -55,7 +55,7 @@ def parser(name: str, command: Command, config_type: type[Any]) -> argparse.Argu
         prog=f"skillfactory {name}",
         usage=f"skillfactory {name}{places} [OPTIONS]",
         description=textwrap.fill(command.description, 100),
-        epilog="examples:\n" + textwrap.indent(command.example.strip(), "  "),
+        epilog=_pairs(command) + "examples:\n" + textwrap.indent(command.example.strip(), "  "),
         formatter_class=_Wide,
         allow_abbrev=False,
     )
@@ -68,6 +68,15 @@ def parser(name: str, command: Command, config_type: type[Any]) -> argparse.Argu
     bars.add_argument("--progress", action="store_true", help="show progress bars even where stderr is no terminal")
     bars.add_argument("--quiet", action="store_true", help="show no progress bars")
     return made
+
+
+def _pairs(command: Command) -> str:
+    """What the KEY=VALUE options of a command may hold."""
+    text = ""
+    for title, config_type in command.pairs().items():
+        lines = [f"  {option.key[0]:<20}  {option.text}" for option in options(config_type)]
+        text += f"{title}:\n" + "\n".join(lines) + "\n\n"
+    return text
 
 
 class _Wide(argparse.RawDescriptionHelpFormatter):

@@ -36,6 +36,7 @@ class Command:
     config: Callable[[], type[Any]]
     run: Callable[[Any, Progress], Result]
     show: Callable[[Any], Iterable[str]]
+    pairs: Callable[[], Mapping[str, type[Any]]] = dict  # what KEY=VALUE options may hold: a title → a dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,15 @@ class Graded:
         return {"funnels": [funnel.to_dict()], "output": str(self.output), **asdict(self.found)}
 
 
+def _show_grade(graded: Any) -> Iterator[str]:
+    found = graded.found
+    yield from (str(Funnel(**funnel)) for funnel in graded.to_dict()["funnels"])
+    yield "checks: " + ", ".join(f"{name} {count:,}" for name, count in found.checks.items())
+    yield "reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items())
+    yield from found.bad_rows
+    yield f"{graded.output}: every row with extracted, check and reason"
+
+
 def _build_config() -> type[Any]:
     from skillfactory.build import BuildConfig
 
@@ -139,6 +149,12 @@ def _curate_config() -> type[Any]:
     from skillfactory.curate import CurateConfig
 
     return CurateConfig
+
+
+def _engine_options() -> Mapping[str, type[Any]]:
+    from skillfactory.engines import ENGINES, engine_class
+
+    return {f"--engine-option of {name}": engine_class(name).Options for name in ENGINES}
 
 
 def _curate(config: Any, progress: Progress) -> Result:
@@ -181,32 +197,10 @@ def _export(config: Any, progress: Progress) -> Result:
     return export(config, progress)
 
 
-def show(summary: Summary) -> Iterator[str]:
-    """A summary as lines: its accounts first, then its other values."""
-    values = summary.to_dict()
-    for funnel in values.pop("funnels", ()):
-        yield str(Funnel(**funnel))
-    yield from _lines(values)
-
-
-def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        name = key if indent else key.replace("_", " ")  # further in, keys are names of layouts, reasons and the like
-        if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}:"
-            yield from _lines(value, indent + "  ")
-        else:
-            yield f"{indent}{name}: {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _show_export(summary: Any) -> Iterator[str]:
+    yield str(summary.funnel)
+    yield f"{summary.output}: {', '.join(summary.files)}"
+    yield from summary.notes
 
 
 COMMANDS = {
@@ -230,7 +224,7 @@ COMMANDS = {
         resume="Nothing was written; the same command starts again.",
         config=lambda: GradeConfig,
         run=_grade,
-        show=show,
+        show=_show_grade,
     ),
     "curate": Command(
         summary="let a model solve, verify and reflect",
@@ -246,6 +240,7 @@ COMMANDS = {
         config=_curate_config,
         run=_curate,
         show=_show_curate,
+        pairs=_engine_options,
     ),
     "build": Command(
         summary="arrange attempts and reflections into silver traces",
@@ -278,6 +273,6 @@ COMMANDS = {
         resume="Nothing was written; the same command starts again.",
         config=_export_config,
         run=_export,
-        show=show,
+        show=_show_export,
     ),
 }

@@ -69,14 +69,18 @@ class Option:
         return str(self.setting.metadata.get("metavar", fallback))
 
     @property
-    def help(self) -> str:
+    def text(self) -> str:
         """What it does, and its default."""
         metadata, default = self.setting.metadata, self.setting.default
         ending = "required" if default is MISSING else f"default: {metadata.get('shown') or shown(default)}"
-        text = str(metadata.get("help", ""))
-        if is_many(self.setting.kind) and not self.positional and "repeatable" not in text:
-            ending += "; repeatable"
-        return f"{text} ({ending})".strip()
+        return f"{metadata.get('help', '')} ({ending})".strip()
+
+    @property
+    def help(self) -> str:
+        """The text of its flag: also whether it may be given several times."""
+        if self.positional or not is_many(self.setting.kind) or "repeatable" in self.text:
+            return self.text
+        return f"{self.text[:-1]}; repeatable)"
 
 
 def settings(config_type: type[Any]) -> list[Setting]:
@@ -114,9 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser, config_type: type[Any]) -> No
         if len(option.key) == 1:
             _add_argument(parser, option)
             continue
-        name = option.key[0].replace("_", " ")
+        name = option.key[0]
         if name not in groups:
-            groups[name] = parser.add_argument_group(name)
+            about = next(setting.nested.__doc__ for setting in settings(config_type) if setting.name == name and setting.nested)
+            groups[name] = parser.add_argument_group(name.replace("_", " "), about)
         _add_argument(groups[name], option)
 
 

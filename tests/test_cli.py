@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def test_the_reference_is_what_the_commands_say() -> None:
             ["build", "x", "--max-attempts", "many"],
             "skillfactory build: --max-attempts: expected a whole number, came 'many'\n",
         ),
+        (["build"], "skillfactory build: expected an input: "),
+        (
+            ["curate", "--task", "countdown"],
+            "skillfactory curate: --output is missing: give it on the command line, or 'output' in",
+        ),
         (["tasks", "countdown", "4"], "skillfactory tasks: '4' is one argument too many"),
         (["tasks", "--level"], "skillfactory tasks: argument --level: expected one argument (see skillfactory tasks --help)\n"),
         (
@@ -126,11 +132,12 @@ def test_tasks_lists_every_task_with_its_levels(capsys: pytest.CaptureFixture[st
     from skillfactory.tasks import TASKS
 
     assert main(["tasks"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(TASKS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == list(TASKS)
     assert main(["tasks", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["task"] for row in rows] == list(TASKS)
-    assert all(row["levels"] for row in rows)
+    assert all(row["levels"] or row["needs"] for row in rows)
 
 
 def test_tasks_shows_questions_with_facts_and_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,6 +149,93 @@ def test_tasks_shows_questions_with_facts_and_answer(capsys: pytest.CaptureFixtu
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert all(row["prompt"] in shown and row["answer"] in shown for row in rows)
+
+
+ANSWERS = """
+import hashlib
+
+def answer(request):
+    text = str(request.messages)
+    if "verdict" in text:
+        return "<verdict>" + ("Correct" if "<answer>1" in text else "Incorrect") + "</verdict>"
+    return f"I try {request.seed}. <answer>{hashlib.sha1(str(request.seed).encode()).hexdigest()[0]}</answer>"
+"""
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Path:
+    """A run of `curate` with the scripted engine."""
+    (tmp_path / "answers.py").write_text(ANSWERS, encoding="utf-8")
+    options = [
+        "--task",
+        "multiplication",
+        "--questions",
+        "3",
+        "--engine",
+        "scripted",
+        "--engine-option",
+        "answer=answers:answer",
+    ]
+    done = run("curate", *options, "--output", str(tmp_path / "run"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("curate: 3 questions = 0 kept + 3 dropped (unsolved 3)\ncurate: 192 attempts = ")
+    return tmp_path / "run"
+
+
+def test_every_stage_tells_its_account_as_text_and_as_json(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_directory.parent
+    rows = [{"facts": {"factors": [12, 34]}, "candidate": answer} for answer in ("408", "409", "")]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"facts": 3}]), encoding="utf-8")
+    commands = [
+        ["grade", str(folder / "rows.jsonl"), "--task", "multiplication", "--output", str(folder / "graded.jsonl")],
+        ["build", str(run_directory), "--output", str(folder / "traces"), "--layout", "random", "--overwrite"],
+        ["build", str(ROOT / "examples" / "raw"), "--output", str(folder / "raw"), "--layout", "*C_full", "--overwrite"],
+        ["export", str(folder / "raw"), "--to", "chat", "--output", str(folder / "chat")],
+    ]
+    for command in commands:
+        assert main(command) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert main([*command, "--json"]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        for line, funnel in zip(said, summary["funnels"], strict=False):
+            assert funnel["requested"] == funnel["kept"] + sum(funnel["dropped"].values())
+            start = f"{command[0]}: {funnel['requested']:,} {funnel['unit']} = {funnel['kept']:,} kept + "
+            assert line.startswith(start)
+    assert main(["audit", str(folder / "raw")]) == 0
+    assert "120 traces of 24 questions" in capsys.readouterr().out
+    assert main(["audit", str(folder / "raw"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["traces"] == 120
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(tmp_path: Path) -> None:
+    quiet = run("build", "examples/raw", "--output", str(tmp_path / "one"))
+    shown = run("build", "examples/raw", "--output", str(tmp_path / "two"), "--progress")
+    assert (quiet.stderr, quiet.stdout.replace("one", "two")) == ("", shown.stdout)
+    assert "build: 100%" in shown.stderr
+    assert " attempts/s" in shown.stderr
+
+
+def test_the_released_scripts_flags_become_ours() -> None:
+    given = ["-i", "examples/raw", "-o", "out", "--formats", "*C", "0C", "--num_responses_ignore_correctness", "4"]
+    given += ["--prompt_variants_to_use", "original", "rephrase", "--force_unique_prompting_types", "--subsample_size", "9"]
+    done = subprocess.run(
+        ["bash", "examples/released_script.sh", "--dry-run", *given], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    program, *arguments = shlex.split(done.stdout)
+    assert program == "skillfactory"
+    shown = run(*arguments, "--show-recipe")
+    recipe = yaml.safe_load(shown.stdout)["build"]
+    assert {
+        key: recipe[key] for key in ("inputs", "output", "layout", "max_attempts", "variants", "unique_variants", "limit")
+    } == {
+        "inputs": ["examples/raw"],
+        "output": "out",
+        "layout": ["*C = A* C -> answer; n=max", "0C"],
+        "max_attempts": 4,
+        "variants": ["original", "rephrase"],
+        "unique_variants": True,
+        "limit": 9,
+    }
 
 
 def test_the_shown_recipe_is_read_back_as_the_same_options_and_flags_override_it(

@@ -24,6 +24,8 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True)
 class Heat:
+    """How hot."""
+
     temperature: float = field(default=0.7, metadata={"help": "how hot"})
     limit: int = field(default=9, metadata={"help": "an upper bound"})
 
@@ -196,7 +198,7 @@ def test_help_shows_every_option_with_its_default() -> None:
     assert "--variants VARIANTS which (default: all; repeatable)" in text
     assert "--mode {lazy,eager} how (default: lazy)" in text
     assert "--extra KEY=VALUE more (default: none; repeatable)" in text
-    assert "heat: --temperature X how hot (default: 0.7) --heat-limit N an upper bound (default: 3)" in text
+    assert "heat: How hot. --temperature X how hot (default: 0.7) --heat-limit N an upper bound (default: 3)" in text
 
 
 words = st.text(max_size=8).filter(lambda text: text.lower() not in ("", "~", "none", "null"))
