@@ -171,6 +171,7 @@ def test_fresh_calls_leave_nothing_behind_and_time_out_without_a_restart() -> No
         (worker,) = [process.pid for process in psutil.Process().children() if alive(process.pid)][-1:]
         assert sandbox.call("loop in C") == TimedOut(0.2)
         assert isinstance(sandbox.call("exit", 4), Died)
+        assert isinstance(sandbox.call("exit", 0), Died)
         outcome = sandbox.call("shell", "true")
         assert isinstance(outcome, Raised)
         assert outcome.type == "PermissionError"

@@ -30,20 +30,20 @@ _WORD = re.compile(r"[A-Za-z]{4}")  # shorter ones may be products of variables
 _PLAIN = re.compile(r"[0-9./+-]+")
 
 
-def equivalent(gold: str, answer: str, workers: int = 2) -> Grade:
+def equivalent(gold: str, answer: str, workers: int = 2, seconds: float = SECONDS) -> Grade:
     """Whether `answer` equals `gold` as mathematics. The order matters: the gold decides which form is wanted.
 
     UNDECIDED "timeout" and "worker_died" if the worker is lost over it. A gold must have passed `usable_gold`.
     """
     if len(answer) > MAX_CHARS:
         return reasons.TOO_LONG
-    want, got = unwrapped(gold), unwrapped(answer).removesuffix(".").rstrip()
+    want, got = unwrapped(gold), unwrapped(unwrapped(answer).removesuffix("."))
     if not got:
         return reasons.EMPTY
     if want.removesuffix(".") == got:
         return _SAME_TEXT
     grade = _plainly(want, got, _is_word(gold)) or _refused(want, got)
-    return grade or _asked("judge", want, got, workers)
+    return grade or _asked(want, got, workers, seconds)
 
 
 def usable_gold(gold: str, workers: int = 2) -> str | None:
@@ -53,7 +53,7 @@ def usable_gold(gold: str, workers: int = 2) -> str | None:
         return "empty" if not want else "too_long"
     if _plain(want) is not None or _is_word(gold):
         return None
-    grade = _refused(want, want) or _asked("judge", want, want, workers)
+    grade = _refused(want, want) or _asked(want, want, workers, SECONDS)
     return None if grade.check is Check.RIGHT else grade.reason
 
 
@@ -114,10 +114,10 @@ def _shape(text: str) -> str:
     return "tuple" if enclosed and "," in body else ""
 
 
-def _asked(function: str, want: str, got: str, workers: int) -> Grade:
+def _asked(want: str, got: str, workers: int, seconds: float) -> Grade:
     """The grade that a worker gives."""
-    box = shared(f"{__name__}:{function}", workers=workers, timeout=SECONDS)
-    match box.call(want, got):
+    box = shared(f"{__name__}:judge", workers=workers)
+    match box.call(want, got, timeout=seconds):
         case Returned([str(check), str(reason)]):
             return Grade(Check(check), reason)
         case TimedOut():

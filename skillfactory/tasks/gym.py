@@ -16,7 +16,7 @@ from skillfactory.seeds import derive, digest
 from skillfactory.tasks import reasons
 from skillfactory.tasks.dataset import STAGE, normalised
 from skillfactory.tasks.generated import SPLITS, Facts, need, split_of, whole_number
-from skillfactory.tasks.sandbox import Died, Raised, Returned, Sandbox, TimedOut, shared
+from skillfactory.tasks.sandbox import Outcome, Raised, Returned, TimedOut, shared
 
 MAX_CHARS = 20_000  # of an answer: some are grids or long lists of moves
 DRAWS = 200  # of one question, before its data set counts as exhausted
@@ -50,12 +50,10 @@ class Gym:
             if key in self.config:
                 raise ConfigError(f"gym: '{key}' is derived for every question and can't be set in 'config'")
 
-    @property
-    def _box(self) -> Sandbox:
+    def _call(self, what: str, seed: int, question: str = "", answer: str = "") -> Outcome:
+        box = shared(f"{__name__}:serve", workers=self.workers, fresh=True)
         settings = json.dumps(dict(self.config), sort_keys=True)
-        return shared(
-            f"{__name__}:serve", self.dataset, settings, workers=self.workers, timeout=self.timeout, fresh=True
-        )  # fmt: skip
+        return box.call(self.dataset, settings, what, seed, question, answer, timeout=self.timeout)
 
     def questions(self, n: int | None, level: str, seed: int, split: str) -> Iterator[Question | Drop]:
         """The first `n` questions, none twice; when no new one comes up any more, a drop for each that is missing."""
@@ -92,8 +90,7 @@ class Gym:
     def question(self, facts: Facts) -> Question:
         """The question of {"seed": s}: the data set's only item under that seed."""
         seed = whole_number(self.name, "seed", need(self.name, facts, "seed"), 0, _SEEDS - 1)
-        made = self._asked("entry", seed, "", "")
-        text, gold = str(made[0]), str(made[1])
+        text, gold = self._entry(seed)
         if "question" in facts and facts["question"] != text:
             raise InputError(
                 f"gym: seed {seed} of {self.dataset} is another question here; was it made by another version or config?"
@@ -113,8 +110,7 @@ class Gym:
         if not answer.strip():
             return reasons.EMPTY
         facts = question.facts
-        outcome = self._box.call("score", facts["seed"], facts["question"], answer.strip())
-        match outcome:
+        match self._call("score", facts["seed"], facts["question"], answer.strip()):
             case Returned(float() | int() as score):
                 return Grade(Check.RIGHT, "score_1") if score == 1 else Grade(Check.WRONG, f"score_{score:g}")
             case TimedOut():
@@ -126,41 +122,37 @@ class Gym:
             case _:
                 return Grade(Check.UNDECIDED, "worker_died")
 
-    def _asked(self, *call: Any) -> Any:
-        match self._box.call(*call):
-            case Returned(value):
-                return value
-            case TimedOut(seconds):
-                raise SkillFactoryError(f"gym: {self.dataset} took more than {seconds:g} s for a question; raise 'timeout'")
+    def _entry(self, seed: int) -> tuple[str, str]:
+        """The question and the gold answer under a seed."""
+        match self._call("entry", seed):
+            case Returned([str(text), str(gold)]):
+                return text, gold
+            case Raised("ConfigError", message):
+                raise ConfigError(message)
             case Raised(kind, message):
-                raise SkillFactoryError(
-                    f"gym: {self.dataset} can't make a question with {dict(self.config)}: {kind}: {message}"
-                )
-            case Died(reason):
-                raise SkillFactoryError(f"gym: the worker for {self.dataset} died while it made a question: {reason}")
+                raise ConfigError(f"gym: {self.dataset} can't make a question with {dict(self.config)}: {kind}: {message}")
+            case TimedOut(seconds):
+                raise ConfigError(f"gym: {self.dataset} took more than {seconds:g} s for a question; raise 'timeout'")
+            case outcome:
+                raise SkillFactoryError(f"gym: the worker failed while it made a question of {self.dataset}: {outcome}")
 
 
-def serve(name: str, settings: str) -> Callable[[str, int, str, str], Any]:
-    """What a worker serves: ("entry", seed) → [question, gold] and ("score", seed, question, answer) → score."""
+def serve() -> Callable[..., Any]:
+    """What a worker serves: (data set, settings, "entry" or "score", seed, question, answer) → [question, gold] or a score."""
     library = require("reasoning_gym", "gym")
     known = require("reasoning_gym.factory", "gym").DATASETS
-    if name not in known:
-        raise unknown("data set of reasoning-gym", name, [key for key in known if key != "countdown"])
-    config = json.loads(settings)
 
-    def entry(seed: int) -> tuple[Any, dict[str, Any]]:
-        made = library.create_dataset(name, size=1, seed=seed, **config)
-        return made, made[0]
-
-    def serving(what: str, seed: int, question: str, answer: str) -> Any:
-        made, item = entry(seed)
+    def serving(name: str, settings: str, what: str, seed: int, question: str, answer: str) -> Any:
+        if name not in known:
+            raise unknown("data set of reasoning-gym", name, [key for key in known if key != "countdown"])
+        made = library.create_dataset(name, size=1, seed=seed, **json.loads(settings))
+        item = made[0]
         if what == "entry":
             return [item["question"], _gold(made, item)]
         if item["question"] != question:
             raise LookupError(f"seed {seed} of {name} is another question here; was it made by another version or config?")
         return float(made.score_answer(answer, item))
 
-    entry(0)  # a bad setting is told at the start, and what loads on first use is loaded
     return serving
 
 

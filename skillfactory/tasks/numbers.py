@@ -73,6 +73,6 @@ def amount(text: str) -> Fraction | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    body = unwrapped(text).removesuffix(".").replace(r"\$", "$").replace(r"\%", "%")
+    body = unwrapped(unwrapped(text).removesuffix(".")).replace(r"\$", "$").replace(r"\%", "%")
     found = _AMOUNT.fullmatch(body)
     return exact(found[1] + found[2]) if found else None

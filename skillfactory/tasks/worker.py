@@ -93,9 +93,8 @@ def _in_child(function: Callable[..., Any], request: dict[str, Any], replies: Bi
         _answer(function, request, replies)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    if status:
-        ended = os.waitstatus_to_exitcode(status)
-        _send(replies, {"ended": ended, "token": request["token"]})
+    # Told in any case: a child may end without a word. If it did answer, this comes second and is passed over.
+    _send(replies, {"ended": os.waitstatus_to_exitcode(status), "token": request["token"]})
 
 
 def _confine(forks: bool) -> None:
