@@ -8,12 +8,12 @@ open: lazy curation asks for the open ones and plans again, and ends with what a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
+from itertools import groupby, pairwise
 from random import Random
 from typing import Protocol
 
 from skillfactory.errors import ConfigError
-from skillfactory.patterns import Ending, Item, Layout, Want, parse_layout
+from skillfactory.patterns import Ending, Layout, Want, parse_layout
 from skillfactory.records import Drop
 from skillfactory.seeds import rng
 
@@ -161,7 +161,7 @@ class Hand:
         self.used: set[int] = set()
         self.texts: set[str] = set()
 
-    def take(self, want: Want, reflected: bool, barred: set[str]) -> int | None:
+    def take(self, want: Want, reflected: bool, barred: set[str] | None) -> int | None:
         """The first attempt that fits and isn't used, its variant not `barred`; None if there is none."""
         pool = self.pool
         for i in range(pool.size):
@@ -197,37 +197,36 @@ class _Place:
 
     def plan(self, trace_id: str, total: int | None) -> Plan | Drop:
         """Fills the places that ask for most first: single ones before runs, correct or incorrect before any."""
-        items = self.layout.items
-        order = sorted(range(len(items)), key=lambda k: (items[k].want is Want.ANY, not items[k].single))
-        for k in [k for k in order if items[k].single]:
-            if not self._fill(k, items[k].low.value(0)):
-                return self._fail(trace_id, items[k].want)
-        runs = [k for k in order if not items[k].single]
-        for k in [k for k in runs if not items[k].star]:
-            low, high = (bound.value(self.draw.max_attempts, self._right_before(k)) for bound in (items[k].low, items[k].high))
-            self._fill(k, self.random.randint(low, max(low, high)))
+        layout, most = self.layout, self.draw.max_attempts
+        stars: list[int] = []
+        for k in layout.order:
+            item = layout.items[k]
+            if item.star:
+                stars.append(k)
+                continue
+            right = self._right_before(k) if "C" in (item.low.base, item.high.base) else 0
+            low, high = item.low.value(most, right), item.high.value(most, right)
+            self._fill(k, low if item.single else self.random.randint(low, max(low, high)))
             if len(self.picks[k]) < low:
-                return self._fail(trace_id, items[k].want)
-        if total is not None:
-            stars = [k for k in runs if items[k].star]
+                return self._fail(trace_id, item.want)
+        if stars and total is not None:
             rest = max(0, total - sum(map(len, self.picks)))
             for k, count in zip(stars, self._split(rest, len(stars)), strict=True):
                 self._fill(k, count)
-            if sum(map(len, self.picks)) < (total if self.layout.each else self.layout.low.value(self.draw.max_attempts)):
-                return self._fail(trace_id, items[stars[0]].want)
+            if sum(map(len, self.picks)) < (total if layout.each else layout.low.value(most)):
+                return self._fail(trace_id, layout.items[stars[0]].want)
         return self._finish(trace_id)
 
-    def _fill(self, k: int, count: int) -> bool:
-        """Draws up to `count` attempts for item `k`; whether there were enough."""
-        item, picks = self.layout.items[k], self.picks[k]
+    def _fill(self, k: int, count: int) -> None:
+        """Draws up to `count` attempts for item `k`."""
+        item, picks, unique = self.layout.items[k], self.picks[k], self.draw.unique_variants
         while len(picks) < count:
-            barred = self.variants if self.draw.unique_variants else set()
-            i = self.hand.take(item.want, self.layout.reflected, barred)
+            i = self.hand.take(item.want, self.layout.reflected, self.variants if unique else None)
             if i is None:
-                return False
+                return
             picks.append(i)
-            self.variants.add(self.hand.pool.variant(i))
-        return True
+            if unique:
+                self.variants.add(self.hand.pool.variant(i))
 
     def _right_before(self, k: int) -> int:
         """How many attempts the C items before item `k` hold."""
@@ -250,16 +249,13 @@ class _Place:
 
     def _finish(self, trace_id: str) -> Plan:
         """Puts the picks in order, shuffled groups shuffled."""
-        items: tuple[Item, ...] = self.layout.items
+        items = self.layout.items
         ordered: list[tuple[int, Want]] = []
-        k = 0
-        while k < len(items):
-            run = [j for j in range(k, len(items)) if items[j].group == items[k].group] if items[k].group else [k]
-            places = [(i, items[j].want) for j in run for i in self.picks[j]]
-            if items[k].group:
+        for group, run in groupby(range(len(items)), key=lambda k: items[k].group or -k - 1):
+            places = [(i, items[k].want) for k in run for i in self.picks[k]]
+            if group > 0:
                 self.random.shuffle(places)
             ordered += places
-            k = run[-1] + 1
         back = None
         if self.layout.ending is Ending.BACKTRACK:
             anchor = max(j for j, item in enumerate(items[:-1]) if item.want is Want.RIGHT and item.single)

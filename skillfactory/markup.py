@@ -5,6 +5,7 @@ Model text is hostile. Reading is linear in its length, and rendering neutralise
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skillfactory.records import Check, Kind, Segment, Trace, Verdict
@@ -87,29 +88,35 @@ def render(trace: Trace) -> tuple[str, list[Segment]]:
     parts: list[str] = []
     segments: list[Segment] = []
     at = 0
+    before = "<think>\n<sample>\n"
+    for kind, attempt_id, right, body, tag in _stretches(trace):
+        start = at + len(before)
+        at = start + len(body)
+        segments.append(Segment(kind, start, at, attempt_id, right))
+        parts += (before, body)
+        before = tag
+    parts.append(before)
+    return "".join(parts), segments
 
-    def put(tag: str, body: str, end: str, segment: tuple[Kind, str | None, bool | None]) -> None:
-        nonlocal at
-        start = at + len(tag)
-        stop = start + len(body)
-        parts.extend((tag, body, end))
-        segments.append(Segment(segment[0], start, stop, segment[1], segment[2]))
-        at = stop + len(end)
 
-    opening = "<think>\n<sample>\n"
-    for step in trace.steps:
+_Stretch = tuple[Kind, str | None, bool | None, str, str]  # kind, attempt id, right, text, the tags up to the next stretch
+
+
+def _stretches(trace: Trace) -> Iterator[_Stretch]:
+    for number, step in enumerate(trace.steps, 1):
         attempt = step.attempt
         right = attempt.check is Check.RIGHT
-        put(opening, attempt_body(attempt.text), "\n</sample>\n", (Kind.ATTEMPT, attempt.id, right))
-        if step.reflection is not None:
-            body = reflection_body(step.reflection.text)
-            put("<reflect>\n", body, "\n</reflect>\n", (Kind.REFLECTION, attempt.id, right))
+        onward = "<sample>\n" if number < len(trace.steps) else "</think>\n\n"
         if step.glue:
-            put("", step.glue, "\n", (Kind.GLUE, None, None))
-        opening = "<sample>\n"
-    put("</think>\n\n", trace.closing, "\n\n", (Kind.CLOSING, None, None))
-    put("<answer>\n", neutral(trace.answer).strip(), "\n</answer>", (Kind.ANSWER, None, None))
-    return "".join(parts), segments
+            onward = ""
+        closed = "\n</sample>\n" + ("<reflect>\n" if step.reflection else onward)
+        yield Kind.ATTEMPT, attempt.id, right, attempt_body(attempt.text), closed
+        if step.reflection:
+            yield Kind.REFLECTION, attempt.id, right, reflection_body(step.reflection.text), "\n</reflect>\n" + onward
+        if step.glue:
+            yield Kind.GLUE, None, None, step.glue, "\n<sample>\n"
+    yield Kind.CLOSING, None, None, trace.closing, "\n\n<answer>\n"
+    yield Kind.ANSWER, None, None, neutral(trace.answer).strip(), "\n</answer>"
 
 
 @dataclass(frozen=True, slots=True)

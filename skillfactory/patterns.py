@@ -5,7 +5,7 @@ A layout is one line, e.g. `shuffle(C{0..max-1} I{0..C}) C -> answer; until=empt
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -37,7 +37,9 @@ class Bound:
     plus: int
 
     def value(self, maximum: int, correct: int = 0) -> int:
-        return self.plus + {"": 0, "max": maximum, "C": correct}[self.base]
+        if self.base == "":
+            return self.plus
+        return self.plus + (maximum if self.base == "max" else correct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,10 @@ class Item:
     high: Bound
     star: bool = False  # takes what the total leaves
     group: int = 0  # items of one shuffled group share a number above 0
+    single: bool = field(init=False)  # a fixed number of places
 
-    @property
-    def single(self) -> bool:
-        return not self.star and self.low == self.high and self.low.base == ""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "single", not self.star and self.low == self.high and self.low.base == "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,12 @@ class Layout:
     until_empty: bool = False
     reflected: bool = True
     reuse: bool = False  # may use attempts that other traces of the question use
+    order: tuple[int, ...] = field(init=False)  # of the items as they are filled: those first that ask for most
+
+    def __post_init__(self) -> None:
+        items = self.items
+        rank = [(item.star, not item.single, item.want is Want.ANY) for item in items]
+        object.__setattr__(self, "order", tuple(sorted(range(len(items)), key=lambda k: rank[k])))
 
 
 NAMED = {

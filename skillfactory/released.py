@@ -195,6 +195,7 @@ class RawPool:
         self._right = [batch.right[row] for batch, row in self._rows]
         self._variants = [variants[k] for k in order]
         self._samples = [samples[k] for k in order]
+        self._usable: dict[tuple[int, bool], bool] = {}
         self._attempts: dict[int, Attempt] = {}
         self._reflections: dict[int, Reflection | None] = {}
 
@@ -204,9 +205,11 @@ class RawPool:
     def fits(self, i: int, want: Want, reflected: bool) -> Fit:
         if want is not Want.ANY and self._right[i] is not (want is Want.RIGHT):
             return Fit.NO
-        if self.attempt(i).answer is None or (reflected and self.reflection(i) is None):
-            return Fit.NO
-        return Fit.YES
+        usable = self._usable.get((i, reflected))
+        if usable is None:
+            usable = self.attempt(i).answer is not None and (not reflected or self.reflection(i) is not None)
+            self._usable[i, reflected] = usable
+        return Fit.YES if usable else Fit.NO
 
     def text(self, i: int) -> str:
         return self.attempt(i).text
