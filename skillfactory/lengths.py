@@ -26,10 +26,14 @@ class TokenCounter:
         A tokenizer without a chat template counts prompt, line break, response and the end-of-text token.
         """
         if not self._template:
-            return len(self._tokenizer(f"{prompt}\n{response}")["input_ids"]) + 1
+            return len(self._ids(f"{prompt}\n{response}", True)) + 1
         chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         text = self._tokenizer.apply_chat_template(chat, tokenize=False)
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self._ids(text, False))
+
+    def _ids(self, text: str, special: bool) -> Sequence[int]:
+        ids: Sequence[int] = self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        return ids
 
 
 def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool) -> Plan | None:
