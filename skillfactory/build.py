@@ -6,7 +6,7 @@ The work is cut into units that depend on the input alone, so the output has the
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from skillfactory.progress import Progress, Silent
 from skillfactory.prompts import load_phrases
 from skillfactory.records import Drop
 from skillfactory.seeds import derive, rng
-from skillfactory.sources import RawSource, Source, Unordered, open_source
+from skillfactory.sources import RawSource, RunSource, Source, Unordered, open_source
 from skillfactory.tracedir import claim, clear, describe, keep_some
 from skillfactory.traces import Row, TraceWriter, write_drops
 
@@ -44,9 +44,11 @@ class BuildConfig:
     )
     output: Path = field(default=Path("traces"), metadata={"help": "the directory to write"})
     layout: tuple[str, ...] = field(
-        default=("paper",),
+        default=(),
         metadata={
-            "help": "a layout's name, a pattern, or NAME = PATTERN; with @WEIGHT one is drawn per question (docs/layouts.md)"
+            "help": "a layout's name, a pattern, or NAME = PATTERN; with @WEIGHT one is drawn per question (docs/layouts.md)",
+            "shown": "paper; for a lazy run, the layouts that it was curated for",
+            "split": False,
         },
     )
     max_attempts: int = field(default=5, metadata={"help": "the most attempts in a trace (L_max for the layout 'paper')"})
@@ -90,7 +92,7 @@ class BuildConfig:
 
     def draw(self) -> Draw:
         """The layouts, parsed."""
-        return Draw.read(self.layout, self.max_attempts, self.repeats, self.unique_variants)
+        return Draw.read(self.layout or ("paper",), self.max_attempts, self.repeats, self.unique_variants)
 
 
 @dataclass(slots=True)
@@ -189,6 +191,7 @@ class BuildSummary:
     funnels: tuple[Funnel, ...]  # attempts, traces
     questions: int
     traces: Mapping[str, int]  # by layout
+    notes: tuple[str, ...] = ()  # what the user should know of the settings
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON-safe values."""
@@ -196,6 +199,7 @@ class BuildSummary:
             "questions": self.questions,
             "traces": dict(sorted(self.traces.items())),
             "funnels": [funnel.to_dict() for funnel in self.funnels],
+            "notes": list(self.notes),
         }
 
 
@@ -208,6 +212,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary
     progress = progress or Silent()
     config.draw()  # refuses a bad layout before any work
     source = open_source(config.inputs, config.columns, config.variants, config.seed)
+    config, notes = _as_curated(config, source)
     settings = config.settings()
     claim(config.output, settings, config.overwrite)
     scratch = config.output / ".scratch"
@@ -227,19 +232,36 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary
         gone = keep_some(config.output, config.limit, config.seed)
         counts.traces -= gone
         counts.lost_traces["over_limit"] += gone.total()
-    summary = _summary(config, counts)
+    summary = _summary(config, counts, notes)
     describe(config.output, settings, summary.to_dict())
     return summary
 
 
-def _summary(config: BuildConfig, counts: Counts) -> BuildSummary:
+def _as_curated(config: BuildConfig, source: Source | Unordered) -> tuple[BuildConfig, tuple[str, ...]]:
+    """The settings with the layouts that a lazy run was curated for, if none are given; notes where they ask for others.
+
+    A lazy run holds what its own layouts and seed draw; others find too little there, and no longer at random.
+    """
+    wanted = source.wanted if isinstance(source, RunSource) else []
+    if not wanted:
+        return config, ()
+    if not config.layout:
+        names = ("layout", "max_attempts", "repeats", "unique_variants")
+        config = replace(config, **{name: wanted[0][name] for name in names})
+    now = {name: getattr(config, name) for name in wanted[0]}
+    other = sorted({name for asked in wanted for name in now if asked[name] != now[name]})
+    note = f"the run was curated lazily with another {', '.join(other)}: traces will lack attempts, and not at random"
+    return config, (note,) if other else ()
+
+
+def _summary(config: BuildConfig, counts: Counts, notes: tuple[str, ...]) -> BuildSummary:
     attempts, traces = counts.attempts, counts.traces.total()
     lost_attempts, lost_traces = +counts.lost_attempts, +counts.lost_traces
     funnels = (
         Funnel("build", "attempts", attempts + lost_attempts.total(), attempts, lost_attempts),
         Funnel("build", "traces", traces + lost_traces.total(), traces, lost_traces),
     )
-    return BuildSummary(config.output, funnels, sum(map(len, counts.ids)), counts.traces)
+    return BuildSummary(config.output, funnels, sum(map(len, counts.ids)), counts.traces, notes)
 
 
 def _run(source: Source, config: BuildConfig, progress: Progress) -> Counts:

@@ -1,5 +1,6 @@
 """Where a build takes its pools from: released raw data or curated runs, cut into units of work."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -78,6 +79,7 @@ class RunSource:
     parts: tuple[tuple[Path, str], ...]  # run directory, file name
     seed: int
     variants: frozenset[str] = frozenset()
+    wanted: tuple[Mapping[str, Any], ...] = ()  # what the lazy ones among the runs were curated for
 
     @classmethod
     def open(cls, runs: Sequence[Path], seed: int, variants: Sequence[str]) -> "RunSource":
@@ -85,7 +87,7 @@ class RunSource:
         parts = [(run, part.name) for run in runs for part in sorted((run / "questions").glob("part-*.parquet"))]
         if not parts:
             raise InputError(f"{runs[0]}: the run holds no finished part yet; let `skillfactory curate` finish a block first")
-        return cls(tuple(parts), seed, frozenset(variants))
+        return cls(tuple(parts), seed, frozenset(variants), tuple(filter(None, map(_wanted, runs))))
 
     @property
     def units(self) -> int:
@@ -115,6 +117,15 @@ class RunSource:
             reflections.setdefault(reflection.attempt_id, []).append(reflection)
         for question in pq.read_table(run / "questions" / name, columns=["id", "prompt", "answer"]).to_pylist():
             yield RunPool(question, attempts.get(question["id"], []), reflections, self.seed)
+
+
+def _wanted(run: Path) -> dict[str, Any]:
+    """The layouts, their options and the seed that a lazy run serves; empty for an eager one."""
+    settings = json.loads((run / "run.json").read_text("utf-8"))["settings"]
+    if settings["mode"] != "lazy":
+        return {}
+    wanted = dict(settings["wanted"])
+    return wanted | {"layout": tuple(wanted["layout"]), "seed": settings["seed"]}
 
 
 def _rows(path: Path, record: type) -> list[dict[str, Any]]:
