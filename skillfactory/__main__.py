@@ -1,6 +1,8 @@
 """`python -m skillfactory` is the command line."""
 
+import sys
+
 from skillfactory.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

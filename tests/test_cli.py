@@ -21,7 +21,7 @@ ROOT = Path(skillfactory.__file__).parent.parent
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "skillfactory.cli", *arguments]
+    command = [sys.executable, "-m", "skillfactory", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **more}, check=False)
 
 
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import time\ndef task():\n    print('here', flush=True)\n    time.sleep(60)\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "skillfactory.cli", "tasks", "slow:task"]
+    command = [sys.executable, "-m", "skillfactory", "tasks", "slow:task"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
@@ -121,7 +121,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    command = f"{sys.executable} -m skillfactory.cli tasks countdown --n 20000 --json | head -n 1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m skillfactory tasks countdown --n 20000 --json | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=True)
     first, code = done.stdout.splitlines()
     assert json.loads(first)["task"] == "countdown"

@@ -1,6 +1,7 @@
 """Laws of the package's shape: imports point one way, importing is light, files and functions stay small."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import skillfactory
 
 ROOT = Path(skillfactory.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+PAGES = sorted([*ROOT.parent.glob("*.md"), *ROOT.parent.glob("docs/*.md")])
 HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "pandas", "trl", "ray", "sympy", "reasoning_gym"}
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
@@ -28,7 +30,7 @@ LAYERS = {
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "meeting": ("curation", "ground language material stages engines run"),
-    "front": ("commands cli", "ground language material stages engines run meeting"),
+    "front": ("commands cli __main__", "ground language material stages engines run meeting"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 
@@ -79,6 +81,16 @@ def test_the_package_and_the_options_of_every_command_load_no_heavy_library() ->
     code += "for command in COMMANDS.values(): command.config()\nprint(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    named = [name for name in re.findall(r"`((?:docs|recipes|examples|benchmarks)/[\w./-]+\.\w+)`", text) if "<" not in name]
+    missing = [link for link in links if not (page.parent / link).exists()]
+    missing += [name for name in named if not (ROOT.parent / name).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
