@@ -1,0 +1,59 @@
+"""A directory of built traces, read as a stream."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skillfactory.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFiles:
+    """The part files of a build, in order, and how many traces they hold."""
+
+    directory: Path
+    parts: tuple[Path, ...]
+    rows: int
+
+    @classmethod
+    def open(cls, directory: Path, columns: Sequence[str]) -> "TraceFiles":
+        """The traces in `directory`; InputError if there are none, or if they lack one of `columns`."""
+        parts = tuple(sorted((directory / "traces").glob("*.parquet")))
+        if not parts:
+            raise InputError(
+                f"{directory}: no traces here; expected traces/*.parquet, as `skillfactory build --output` writes them"
+            )
+        rows = 0
+        for part in parts:
+            try:
+                with pq.ParquetFile(part) as file:
+                    found, rows = file.schema_arrow.names, rows + file.metadata.num_rows
+            except pa.ArrowInvalid as error:
+                raise InputError(f"{part}: can't be read as Parquet: {error}") from error
+            missing = [name for name in columns if name not in found]
+            if missing:
+                raise InputError(f"{part}: the columns {', '.join(missing)} are missing; found: {', '.join(found)}")
+        return cls(directory, parts, rows)
+
+    def batches(self, part: Path, columns: Sequence[str] | None = None, size: int = 256) -> Iterator[pa.RecordBatch]:
+        """The rows of a part in batches of at most `size`; one row group is in memory at a time."""
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(size, [group], columns)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the build, {} if it left no account."""
+        path = self.directory / "build.json"
+        if not path.exists():
+            return {}
+        try:
+            account = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not a JSON file: {error}") from error
+        settings = account.get("settings", {}) if isinstance(account, dict) else {}
+        return settings if isinstance(settings, dict) else {}
