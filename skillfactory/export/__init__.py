@@ -1,0 +1,61 @@
+"""Silver traces in the form that a trainer reads: one target a file, memory that doesn't grow with the traces.
+
+A target is a function `(source, folder, config, progress) -> Written` that writes into an empty folder. To add one, write that
+function and a line in TARGETS; one of your own is named `module:function`.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from skillfactory.errors import ConfigError, unknown
+from skillfactory.export.folder import ACCOUNT, claimed
+from skillfactory.export.target import ExportConfig, Summary, Written
+from skillfactory.funnel import Funnel
+from skillfactory.progress import Progress, Silent
+from skillfactory.tracefiles import TraceFiles
+
+__all__ = ["COLUMNS", "TARGETS", "ExportConfig", "Summary", "Target", "Written", "export", "resolve"]
+
+TARGETS: dict[str, str] = {
+    "chat": "skillfactory.export.chat:export",
+    "llamafactory": "skillfactory.export.llamafactory:export",
+    "trl": "skillfactory.export.trl:export",
+}
+
+COLUMNS = ("conversations", "tokens")  # that a target may count on
+
+
+Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
+
+
+def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
+    """Writes the traces for a target into `config.output`, all of it or nothing.
+
+    Errors: InputError for a directory without traces, an output that holds something else, and traces over the length limit;
+    ConfigError for an unknown target.
+    """
+    progress = progress or Silent()
+    target = resolve(config.to)
+    source = TraceFiles.open(config.directory, COLUMNS)
+    account = {"target": config.to, "source": str(config.directory)}
+    with claimed(config.output, config.force, account) as folder:
+        try:
+            written = target(source, folder, config, progress)
+        finally:
+            progress.end()
+        files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
+    funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
+    return Summary(config.to, config.output, funnel, files, written.notes)
+
+
+def resolve(name: str) -> Target:
+    """The target `name`: one of TARGETS, or "module:function"."""
+    if ":" not in name and name not in TARGETS:
+        raise unknown("export target", name, TARGETS)
+    path, _, attribute = TARGETS.get(name, name).partition(":")
+    try:
+        return cast(Target, getattr(importlib.import_module(path), attribute))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the export target '{name}' can't be imported: {error}") from error

@@ -1,0 +1,148 @@
+"""The part files of an export: streamed from the traces, over-long ones refused or left out, never cut."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from skillfactory.errors import InputError
+from skillfactory.progress import Progress
+from skillfactory.tracefiles import TraceFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How the traces stand to a length limit."""
+
+    over: int = 0
+    unknown: int = 0  # traces without a token count
+    longest: int = 0
+
+
+def check_lengths(source: TraceFiles, limit: int | None, drop: bool, trainer: str) -> Lengths:
+    """How many traces are over `limit`; InputError if there are and `drop` is off, since `trainer` would cut them."""
+    over = unknown = longest = 0
+    for part in source.parts:
+        for batch in source.batches(part, ["tokens"], size=100_000) if limit is not None else ():
+            tokens = batch.column(0)
+            unknown += tokens.null_count
+            counts = tokens.drop_null().to_numpy()
+            over += int(np.count_nonzero(counts > limit))
+            longest = max(longest, int(counts.max(initial=0)))
+    if over and not drop:
+        raise InputError(
+            f"{over:,} of {source.rows:,} traces are longer than {limit:,} tokens (the longest has {longest:,}), and {trainer} "
+            f"would cut them; build with --max-tokens {limit}, raise --max-length, or leave them out with --drop-long"
+        )
+    return Lengths(over, unknown, longest)
+
+
+def length_note(lengths: Lengths, limit: int | None) -> tuple[str, ...]:
+    """A warning about traces whose length isn't known."""
+    if not lengths.unknown or limit is None:
+        return ()
+    return (
+        f"{lengths.unknown:,} traces have no token count, so whether they fit into {limit:,} tokens is not checked; "
+        "build with --tokenizer to count",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the files of an export look like."""
+
+    messages: str  # the name of the column of turns
+    extra: tuple[str, ...] = ()  # other columns of the traces to keep
+    format: str = "parquet"
+    limit: int | None = None  # traces with more tokens are left out
+
+
+def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progress) -> int:
+    """Writes a file for each part of the traces into `folder`, row group by row group; gives back how many traces it wrote."""
+    folder.mkdir(parents=True)
+    progress.begin("export", "traces", source.rows)
+    written = 0
+    for number, part in enumerate(source.parts):
+        path = folder / f"train-{number:05d}-of-{len(source.parts):05d}.{shape.format}"
+        columns = ["conversations", *shape.extra, *(["tokens"] if "tokens" not in shape.extra else [])]
+        schema = pq.read_schema(part)
+        missing = [name for name in columns if name not in schema.names]
+        if missing:
+            raise InputError(f"{part}: the columns {', '.join(missing)} are missing; found: {', '.join(schema.names)}")
+        fields = [schema.field("conversations").with_name(shape.messages), *(schema.field(name) for name in shape.extra)]
+        with _Parquet(path, pa.schema(fields)) if shape.format == "parquet" else _JsonLines(path) as file:
+            for batch in source.batches(part, columns, size=1024):
+                kept = _fitting(batch, shape.limit)
+                names = ["conversations", *shape.extra]
+                file.write(pa.table([kept.column(name) for name in names], names=[shape.messages, *shape.extra]))
+                written += kept.num_rows
+                progress.advance(batch.num_rows)
+    return written
+
+
+def _fitting(batch: pa.RecordBatch, limit: int | None) -> pa.RecordBatch:
+    """The rows of at most `limit` tokens; those of unknown length stay."""
+    if limit is None:
+        return batch
+    return batch.filter(pc.fill_null(pc.less_equal(batch.column("tokens"), limit), True))
+
+
+class _Parquet:
+    """A Parquet file under way; rows are gathered into groups of a few thousand."""
+
+    _GROUP = 4 << 20  # bytes held before a group is written
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema.remove_metadata(), compression="zstd")
+        self._schema = schema.remove_metadata()
+        self._held: list[pa.Table] = []
+
+    def __enter__(self) -> "_Parquet":
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Takes rows."""
+        self._held.append(table.cast(self._schema))
+        if sum(held.nbytes for held in self._held) > self._GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(pa.concat_tables(self._held))
+        self._held = []
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+
+class _JsonLines:
+    """A JSONL file under way."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def __enter__(self) -> "_JsonLines":
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Takes rows."""
+        for row in table.to_pylist():
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def card(body: str, pattern: str = "data/train-*.parquet") -> str:
+    """A README whose front matter tells `datasets` which files are the rows."""
+    return f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n---\n\n{body}"
+
+
+def dropped(source: TraceFiles, written: int) -> dict[str, int]:
+    """The account of what was left out."""
+    return {"over_max_length": source.rows - written} if written < source.rows else {}
