@@ -155,3 +155,7 @@ def _print_json(result: Result) -> None:
 def _complain(name: str, message: str, code: int) -> int:
     print(f"skillfactory {name}: {message}" if name in COMMANDS else f"skillfactory: {message}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
