@@ -233,7 +233,7 @@ def _local(text: str) -> Path:
         where = hub.snapshot_download(
             found[1], repo_type="dataset", revision=found[2], allow_patterns=["*.parquet", "*.jsonl", "*.json"]
         )
-    except (OSError, ValueError, hub.errors.HubException) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{text}: no such local path, and the Hub data set '{found[1]}' can't be had: {error}") from error
     return Path(where)
 
