@@ -82,7 +82,7 @@ def test_the_graders_that_are_built_in(grader: str, gold: str, right: str, wrong
 
 def test_levels_come_from_a_column() -> None:
     task = Custom(**COLOURS, level_column="grade", level_names=("easy", "hard"))  # type: ignore[arg-type]
-    assert task.levels == ("easy", "hard", "all")
+    assert task.levels == ("all", "easy", "hard")
     assert [q.level for q in read(task)] == ["easy", "hard"]
     assert [q.facts["question"] for q in read(task, "hard")] == ["Name a prime below four."]
     partly = Custom(**COLOURS, level_column="grade", level_names=("easy",))  # type: ignore[arg-type]

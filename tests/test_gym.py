@@ -1,6 +1,7 @@
 """reasoning-gym: reproducible questions, disjoint splits, and scorers that can't hurt us."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,15 @@ import pytest
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.records import Check, Drop, Grade, Question
 from skillfactory.tasks.gym import Gym
+from skillfactory.tasks.sandbox import Returned, Sandbox
 
 LEGS = Gym("leg_counting")
+
+
+@pytest.fixture(scope="module")
+def another_worker() -> Iterator[Sandbox]:
+    with Sandbox("skillfactory.tasks.gym:serve", fresh=True) as sandbox:
+        yield sandbox
 
 
 def read(task: Gym, n: int, split: str = "sft", seed: int = 0) -> list[Question]:
@@ -22,6 +30,13 @@ def test_questions_depend_on_seed_split_and_index_alone() -> None:
     assert read(LEGS, 3, seed=1) != read(LEGS, 3)
 
 
+@pytest.mark.parametrize("name", ["word_ladder", "isomorphic_strings", "ransom_note", "polynomial_multiplication"])
+def test_every_worker_makes_the_same_question_of_a_seed(name: str, another_worker: Sandbox) -> None:
+    for seed in range(2):
+        question = Gym(name).question({"seed": seed})
+        assert another_worker.call(name, "{}", "entry", seed, "", "") == Returned([question.facts["question"], question.answer])
+
+
 def test_neighbouring_seeds_share_no_question() -> None:
     keys = [LEGS.canonical(q) for seed in (0, 1, 2) for q in read(LEGS, 10, seed=seed)]
     assert len(set(keys)) == 30
@@ -30,16 +45,16 @@ def test_neighbouring_seeds_share_no_question() -> None:
 def test_splits_are_disjoint_across_seeds_even_where_there_are_few_questions() -> None:
     small = Gym("basic_arithmetic", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1})
     keys = {
-        split: {small.canonical(q) for seed in (0, 1) for q in read(small, 12, split, seed)} for split in ("sft", "rl", "eval")
+        split: {small.canonical(q) for seed in (0, 1) for q in read(small, 5, split, seed)} for split in ("sft", "rl", "eval")
     }
     assert not keys["sft"] & keys["rl"] | keys["sft"] & keys["eval"] | keys["rl"] & keys["eval"]
-    assert min(map(len, keys.values())) > 5
+    assert min(map(len, keys.values())) >= 5
 
 
 def test_a_data_set_that_runs_out_drops_what_is_missing() -> None:
     tiny = Gym("coin_flip", {"min_trials": 1, "max_trials": 1})
-    items = list(tiny.questions(30, "all", 0, "eval"))
-    assert len(items) == 30
+    items = list(tiny.questions(12, "all", 0, "eval"))
+    assert len(items) == 12
     drops = [item for item in items if isinstance(item, Drop)]
     assert drops
     assert {drop.reason for drop in drops} == {"no_new_question"}

@@ -50,8 +50,8 @@ class Custom(DataTask):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The names given, and "all"."""
-        return (*self.level_names, "all")
+        """First "all", then the names given."""
+        return ("all", *self.level_names)
 
     @property
     def answer_format(self) -> str:

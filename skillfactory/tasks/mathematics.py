@@ -148,7 +148,7 @@ class MATH500(Equivalence):
     train: str = ""
 
     name: ClassVar[str] = "math500"
-    levels: ClassVar[tuple[str, ...]] = ("1", "2", "3", "4", "5", "all")
+    levels: ClassVar[tuple[str, ...]] = ("all", "1", "2", "3", "4", "5")  # all first: it is what one gets without asking
 
     def row_facts(self, row: Row, seed: int) -> dict[str, Any]:
         """Columns `problem`, `answer` and `level`."""
