@@ -143,6 +143,7 @@ def _show_build(summary: Any) -> Iterator[str]:
     yield from map(str, summary.funnels)
     layouts = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.traces.items())) or "none"
     yield f"{summary.output}: traces of {summary.questions:,} questions ({layouts})"
+    yield from (f"note: {note}" for note in summary.notes)
 
 
 def _curate_config() -> type[Any]:

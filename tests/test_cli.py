@@ -207,6 +207,12 @@ def test_every_stage_tells_its_account_as_text_and_as_json(run_directory: Path, 
     assert json.loads(capsys.readouterr().out)["traces"] == 120
 
 
+def test_an_export_without_an_output_goes_beside_the_traces(tmp_path: Path) -> None:
+    assert main(["build", str(ROOT / "examples" / "raw"), "--output", str(tmp_path / "traces")]) == 0
+    assert main(["export", str(tmp_path / "traces"), "--to", "chat"]) == 0
+    assert (tmp_path / "traces-chat" / "README.md").exists()
+
+
 def test_results_go_to_stdout_and_progress_to_stderr(tmp_path: Path) -> None:
     quiet = run("build", "examples/raw", "--output", str(tmp_path / "one"))
     shown = run("build", "examples/raw", "--output", str(tmp_path / "two"), "--progress")

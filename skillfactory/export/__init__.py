@@ -31,7 +31,7 @@ Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
 
 
 def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
-    """Writes the traces for a target into `config.output`, all of it or nothing.
+    """Writes the traces for a target into `config.folder`, all of it or nothing.
 
     Errors: InputError for a directory without traces, an output that holds something else, and traces over the length limit;
     ConfigError for an unknown target.
@@ -40,14 +40,14 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     target = resolve(config.to)
     source = TraceFiles.open(config.directory, COLUMNS)
     account = {"target": config.to, "source": str(config.directory)}
-    with claimed(config.output, config.force, account) as folder:
+    with claimed(config.folder, config.force, account) as folder:
         try:
             written = target(source, folder, config, progress)
         finally:
             progress.end()
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
     funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
-    return Summary(config.to, config.output, funnel, files, written.notes)
+    return Summary(config.to, config.folder, funnel, files, written.notes)
 
 
 def resolve(name: str) -> Target:

@@ -18,7 +18,9 @@ class ExportConfig:
         metadata={"positional": True, "metavar": "DIR", "help": "traces, as `skillfactory build` wrote them"}
     )
     to: str = field(metadata={"metavar": "TARGET", "help": "chat, llamafactory, trl, or module:function"})
-    output: Path = field(metadata={"help": "the folder to write; an earlier export there is replaced"})
+    output: Path | None = field(
+        default=None, metadata={"help": "the folder to write; an earlier export there is replaced", "shown": "DIR-TARGET"}
+    )
     max_length: int | None = field(
         default=None,
         metadata={
@@ -42,6 +44,12 @@ class ExportConfig:
             raise ConfigError(f"max_length: expected a number above 0, came {self.max_length}")
         if self.drop_long and self.max_length is None and self.to == "chat":
             raise ConfigError("drop_long needs a length to drop by: --max-length N")
+
+    @property
+    def folder(self) -> Path:
+        """The folder to write."""
+        directory = self.directory.resolve() if self.directory.name in ("", "..") else self.directory
+        return self.output or directory.with_name(f"{directory.name}-{self.to.rpartition(':')[2]}")
 
     @property
     def context(self) -> int:
