@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from skillfactory.errors import ConfigError, InputError, unknown
-from skillfactory.values import bare, came, choices, coerce, is_many, is_mapping, shown
+from skillfactory.values import bare, came, choices, coerce, describe, is_many, is_mapping, shown
 
 C = TypeVar("C")
 Key = tuple[str, ...]
@@ -196,8 +196,12 @@ def construct(config_type: type[C], *layers: Mapping[str, Any]) -> C:
 
 
 def from_options(config_type: type[C], values: Mapping[str, Any], what: str) -> C:
-    """A dataclass filled from key=value options; messages call one `what`, e.g. "engine option"."""
-    return construct(config_type, checked(config_type, values, lambda key: " ".join((what, *key))))
+    """A dataclass filled from key=value options; messages call one `what` and its key, e.g. "engine option timeout"."""
+    found = checked(config_type, values, lambda key: " ".join((what, *key)) if key else what.rstrip(","))
+    for setting in settings(config_type):
+        if setting.default is MISSING and setting.name not in found:
+            raise ConfigError(f"{what} {setting.name} is missing: {setting.metadata.get('help', describe(setting.kind))}")
+    return construct(config_type, found)
 
 
 def dump(config: Any) -> dict[str, Any]:

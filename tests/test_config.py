@@ -186,6 +186,10 @@ def test_a_mistake_in_key_value_options_says_whose_they_are() -> None:
         from_options(Heat, {"limit": "x"}, "engine option")
     with pytest.raises(ConfigError, match=r"^engine option: unknown key 'limits'; did you mean 'limit'"):
         from_options(Heat, {"limits": "4"}, "engine option")
+    with pytest.raises(ConfigError, match=r"^option of the heater, output is missing: where to$"):
+        from_options(Stage, {}, "option of the heater,")
+    with pytest.raises(ConfigError, match=r"^option of the heater: unknown key 'x'"):
+        from_options(Stage, {"x": 1}, "option of the heater,")
 
 
 def test_help_shows_every_option_with_its_default() -> None:
