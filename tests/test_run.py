@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import solver
 
-from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting
+from skillfactory.build import BuildConfig, build
+from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting, Wanted
 from skillfactory.curation import Summary, curate
 from skillfactory.errors import ConfigError, InputError, RunLockedError
 from skillfactory.flow import Completion, Request, failed
@@ -137,12 +138,6 @@ def test_a_torn_line_and_all_behind_it_is_ignored(tmp_path: Path, tail: bytes) -
 def test_a_kill_between_the_parts_of_a_block_changes_nothing(tmp_path: Path, written: tuple[str, ...]) -> None:
     config = options(tmp_path / "died", questions=3)
     run(replace(config, output=tmp_path / "whole"))
-    crash(config, 20)
-    before = contents(tmp_path / "died")
-    _, engine = run(config)
-    assert engine.asked
-    assert set(before) >= {"ledger-00000.jsonl", "run.json"}
-    shutil.rmtree(tmp_path / "died")
     crash(config, 20)
     whole = tmp_path / "whole"
     lines = [json.dumps([row.pop("flow"), {k: row[k] for k in row if k != "used"}]) for row in rows(whole, "completions")]
@@ -325,3 +320,14 @@ def test_a_ledger_gives_back_what_it_was_given_and_never_a_text_that_does_not_se
     assert [(row["flow"], row["used"], row["text"][0]) for row in again.table().to_pylist()] == [(5, True, "?")]
     again.remove()
     assert not (tmp_path / "ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize("layout", ["*C_full", "paper", "*C*IC"])
+def test_a_build_from_a_lazy_run_has_the_rows_of_a_build_from_an_eager_one(tmp_path: Path, layout: str) -> None:
+    built = []
+    for mode in ("eager", "lazy"):
+        run(options(tmp_path / mode, questions=12, samples=4, mode=mode, wanted=Wanted((layout,), 3)))
+        build(BuildConfig((str(tmp_path / mode),), tmp_path / f"{mode}-built", (layout,), 3))
+        built.append(rows(tmp_path / f"{mode}-built", "traces"))
+    assert built[0] == built[1]
+    assert len(built[0]) > 3
