@@ -116,14 +116,16 @@ def _read(text: str, start: int, end: int) -> Iterator[Claim]:
     """The claims of one run."""
     tokens = _tokens(text, start, end)
     tokens.append(_Token("border", "", end, end))
-    first, before = 0, _before(text, start)
+    first, before, related = 0, _before(text, start), False
     for i, token in enumerate(tokens):
-        if token.kind == "border":
-            if i > first:
+        if token.kind == "relation":
+            related = True
+        elif token.kind == "border":
+            if related:
                 yield from _chain(text, tokens[first:i], before, i == len(tokens) - 1)
             if i or before != "reported":  # `claims that (3 + 4 = 8)`: the bracket changes nothing
                 before = "closed" if text[token.start : token.end] in (")", "}") else ""
-            first = i + 1
+            first, related = i + 1, False
 
 
 _REPORTED = re.compile(
@@ -271,7 +273,7 @@ def _reduce(values: list[Value], pending: list[str], least: int) -> None:
         sign = pending.pop()
         b = values.pop()
         if sign == "negate":
-            values.append(Value(-b.top, b.bottom, b.plain, b.decimals, b.zeros, b.cut))
+            values.append(b._replace(top=-b.top))
             continue
         a = values.pop()
         if sign == "/":
@@ -285,10 +287,9 @@ def _reduce(values: list[Value], pending: list[str], least: int) -> None:
 
 def _number(shown: str) -> Value | None:
     """A number as written; None if it is too long."""
-    cut = shown.endswith(("...", "…"))
-    whole, _, fraction = shown.rstrip("…" if not shown.endswith("...") else ".").replace(",", "").partition(".")
-    digits = whole + fraction
+    digits = shown.rstrip(".…")
     if len(digits) > MAX_DIGITS:
         return None
+    whole, _, fraction = digits.replace(",", "").partition(".")
     zeros = 0 if fraction else len(whole) - len(whole.rstrip("0") or whole)
-    return Value(int(digits), 10 ** len(fraction), True, len(fraction), zeros, cut)
+    return Value(int(whole + fraction), 10 ** len(fraction), True, len(fraction), zeros, len(digits) < len(shown))

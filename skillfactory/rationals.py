@@ -1,10 +1,9 @@
 """Exact values of written expressions, and when two of them count as equal."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """The fraction `top / bottom` (not reduced; undefined if `bottom` is 0), and how it was written if it is a plain number."""
 
     top: int
