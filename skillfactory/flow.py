@@ -105,8 +105,9 @@ class _Talk(Generic[T]):
 
     def __init__(self, index: int, flow: Flow[T]) -> None:
         self.index, self.flow = index, flow
-        self.asked: Sequence[Request] = ()
+        self.asked: Sequence[Request] | None = None  # None: not yet started
         self.got: dict[str, Completion] = {}
+        self.missing: dict[str, Request] = {}  # key → what the engine still owes
 
 
 def drive(
@@ -115,7 +116,7 @@ def drive(
     """Runs flows on an engine and yields (number of the flow, its result) as they end, in no fixed order.
 
     Flows are numbered from `first` and started as the engine has room, so memory does not grow with their number: the engine
-    is kept at `in_flight` requests (twice its capacity if None). Every completion is put into the store before its flow goes on.
+    is kept at `in_flight` requests (twice its capacity if None). Every completion is in the store before its flow goes on.
     """
     room = in_flight or 2 * engine.capacity
     source = enumerate(flows, first)
@@ -133,13 +134,13 @@ def drive(
                 ready.append(_Talk(*entry))
             talk = ready.popleft()
             try:
-                new = _advance(talk, store)
+                _advance(talk, store)
             except StopIteration as end:
                 yield talk.index, end.value
                 continue
-            fresh = [request for request in new if request.key not in waiting]
-            for request in new:
-                waiting.setdefault(request.key, []).append(talk)
+            fresh = [request for key, request in talk.missing.items() if key not in waiting]
+            for key in talk.missing:
+                waiting.setdefault(key, []).append(talk)
             pending += len(fresh)
             engine.submit(fresh)
         if not waiting:
@@ -147,24 +148,20 @@ def drive(
         for completion in engine.collect():
             pending -= 1
             for talk in waiting.pop(completion.key):
-                request = next(r for r in talk.asked if r.key == completion.key)
-                store.put(talk.index, request, completion)
+                store.put(talk.index, talk.missing.pop(completion.key), completion)
                 talk.got[completion.key] = completion
-                if all(r.key in talk.got for r in talk.asked):
+                if not talk.missing:
                     ready.append(talk)
 
 
-def _advance(talk: _Talk[T], store: Store) -> list[Request]:
-    """Sends a flow what it asked for until it wants something that isn't stored; gives back those requests, each once."""
-    while True:
-        talk.asked = talk.flow.send([talk.got[r.key] for r in talk.asked]) if talk.asked else next(talk.flow)
+def _advance(talk: _Talk[T], store: Store) -> None:
+    """Sends a flow what it asked for until it wants something that isn't stored, which is then `missing`, each request once."""
+    while not talk.missing:
+        talk.asked = next(talk.flow) if talk.asked is None else talk.flow.send([talk.got[r.key] for r in talk.asked])
         talk.got = {}
-        missing: dict[str, Request] = {}
         for request in talk.asked:
             stored = store.get(talk.index, request)
             if stored is not None:
                 talk.got[request.key] = stored
             else:
-                missing[request.key] = request
-        if missing:
-            return list(missing.values())
+                talk.missing[request.key] = request

@@ -41,6 +41,8 @@ def save_tiny_model(folder: Path, context: int = 512, hidden: int = 64) -> Path:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
+    with torch.no_grad():  # now and then a text ends by itself
+        model.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] *= 2
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

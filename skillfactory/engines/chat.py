@@ -19,6 +19,7 @@ class Chat:
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self._tokenizer = tokenizer
+        tokenizer.model_max_length = 2**62  # the engines refuse what is too long; the tokenizer need not warn of it
         if template is not None:
             path = Path(template)
             if not path.is_file():

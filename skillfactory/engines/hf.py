@@ -180,7 +180,7 @@ def row_count(n: int, batch_size: int) -> int:
 
 def padded_length(tokens: int, context: int | None) -> int:
     """The length to which a prompt is padded: the next multiple of 32, or of an eighth to a quarter of it if it is longer."""
-    step = max(32, 1 << (tokens.bit_length() - 3))
+    step = max(32, 1 << max(tokens.bit_length() - 3, 0))
     length = -(-tokens // step) * step
     return length if context is None else min(length, context - 1)
 
