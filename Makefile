@@ -1,6 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or later: the first use sets up .venv.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 VENV_VLLM ?= .venv-vllm
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -22,7 +23,7 @@ demo: $(READY)  ## the main job on a small scale: traces from raw data, then fro
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh
 
 test: $(READY)  ## all tests that need no server and no GPU; names what it skips
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # vLLM pins other versions of what transformers needs, so it lives in an environment of its own (3.5 GB).
 $(VENV_VLLM)/.ready: constraints.txt pyproject.toml
