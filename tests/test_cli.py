@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import yaml
 import skillfactory
 from skillfactory.cli import main, parser
 from skillfactory.commands import COMMANDS
-from skillfactory.config import options
+from skillfactory.config import given, options
 
 ROOT = Path(skillfactory.__file__).parent.parent
+PAGES = sorted(page for pattern in ("*.md", "docs/*.md", "recipes/*.yaml") for page in ROOT.glob(pattern))
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -61,6 +63,23 @@ def test_the_help_of_a_command_has_a_description_every_option_with_a_text_and_an
 def test_the_reference_is_what_the_commands_say() -> None:
     made = subprocess.run([sys.executable, "docs/make_cli.py"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "docs/cli.md is not current: run `make docs`"
+
+
+def shown_commands(text: str) -> list[str]:
+    """The command lines that a page shows, continued lines joined; synopses with [OPTIONS] or A|B are none."""
+    joined = text.replace("\\\n", " ")
+    lines = re.findall(r"^(?:[# ]*\$?) *(skillfactory [a-z]+ .*)$", joined, re.MULTILINE)
+    return [line for line in lines if not re.search(r"\[|\w\|\w", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_a_page_shows_is_one_that_the_command_line_takes(page: Path) -> None:
+    for line in shown_commands(page.read_text("utf-8")):
+        name, *arguments = shlex.split(line, comments=True)[1:]
+        config_type = COMMANDS[name].config()
+        space, rest = parser(name, COMMANDS[name], config_type).parse_known_args(arguments)
+        assert not rest, line
+        given(space, config_type)
 
 
 @pytest.mark.parametrize(
