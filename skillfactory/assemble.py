@@ -23,7 +23,7 @@ class FullPool(Pool, Protocol):
         """A right answer, if it is known."""
 
     def attempt(self, i: int) -> Attempt:
-        """Attempt number `i` in draw order."""
+        """Attempt `i`."""
 
     def reflection(self, i: int) -> Reflection | None:
         """The first valid reflection on it, None if there is none."""

@@ -138,7 +138,7 @@ class Builder:
                 drops.append(pool)
                 continue
             ids.append(derive(0, pool.question_id))
-            counts.attempts += pool.size
+            counts.attempts += len(pool.variants)
             for row in self.traces(pool):
                 if isinstance(row, Drop):
                     drops.append(row)
@@ -211,7 +211,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary
     """
     progress = progress or Silent()
     config.draw()  # refuses a bad layout before any work
-    source = open_source(config.inputs, config.columns, config.variants, config.seed)
+    source = open_source(config.inputs, config.columns, config.variants)
     config, notes = _as_curated(config, source)
     settings = config.settings()
     claim(config.output, settings, config.overwrite)

@@ -77,7 +77,7 @@ class _Card:
 
 
 class Deck:
-    """A question's grid of attempts in draw order, known ones and others: the pool that plans are made from (layouts.Pool)."""
+    """A question's grid of attempts, known ones and others: the pool that plans are made from (layouts.Pool)."""
 
     def __init__(self, question: Question, how: Curation) -> None:
         self.question, self.how = question, how
@@ -92,10 +92,16 @@ class Deck:
 
     @property
     def size(self) -> int:
+        """How many attempts there are, known or not."""
         return len(self._cards)
 
-    def variant(self, i: int) -> str:
-        return self._cards[i].variant.name
+    @property
+    def variants(self) -> list[str]:
+        return [card.variant.name for card in self._cards]
+
+    @property
+    def samples(self) -> list[int]:
+        return [card.sample for card in self._cards]
 
     def text(self, i: int) -> str | None:
         attempt = self._cards[i].attempt
@@ -138,7 +144,7 @@ class Deck:
     def add_hints(self, hints: Hints) -> list[int]:
         """Adds the hint variants' grid; gives back the numbers of its attempts."""
         new = [_Card(variant, sample, hinted=True) for variant in hints.variants for sample in range(self.how.samples)]
-        self._cards = self._in_order([*self._cards, *new])
+        self._cards += new
         return [i for i, card in enumerate(self._cards) if card.hinted]
 
     def ask(self, attempts: Iterable[int], reviews: Iterable[tuple[int, int]]) -> Flow[None]:

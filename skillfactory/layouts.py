@@ -1,8 +1,10 @@
 """Plans: which attempts of a question's pool make its traces, as the layouts ask.
 
-Planning is pure: the same pool, layouts and seed give the same plans. Attempts are taken in the pool's draw order, the first
-that fits, so what is drawn depends on no attempt further down. One that isn't known yet is taken on trust and reported as
-open: lazy curation asks for the open ones and plans again, and ends with what a build from the whole pool draws.
+Planning is pure: the same pool, layouts and seed give the same plans. Every draw is uniform among the unused attempts that
+fit: it takes the first that fits in a seeded order, of which there are two, one for places that ask for a correct or an
+incorrect attempt and one for places that take any (the leftovers of a search for correct ones are mostly incorrect). What is
+drawn depends on no attempt further down the order. One that isn't known yet is taken on trust and reported as open: lazy
+curation asks for the open ones and plans again, and ends with what a build from the whole pool draws.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,7 @@ from typing import Protocol
 from skillfactory.errors import ConfigError
 from skillfactory.patterns import Ending, Layout, Want, parse_layout
 from skillfactory.records import Drop
-from skillfactory.seeds import rng
+from skillfactory.seeds import draw_order, rng
 
 
 class Fit(Enum):
@@ -27,21 +29,22 @@ class Fit(Enum):
 
 
 class Pool(Protocol):
-    """A question's attempts in draw order: number 0 is drawn first."""
+    """A question's attempts by number, known or not, in any order."""
 
     @property
     def question_id(self) -> str:
         """The question's id, which seeds its draws."""
 
     @property
-    def size(self) -> int:
-        """How many attempts there are, known or not."""
+    def variants(self) -> Sequence[str]:
+        """The prompt variant of every attempt."""
+
+    @property
+    def samples(self) -> Sequence[int]:
+        """The number of every attempt within its variant."""
 
     def fits(self, i: int, want: Want, reflected: bool) -> Fit:
         """Whether attempt `i` is of the wanted correctness, holds an answer and, if `reflected`, has a valid reflection."""
-
-    def variant(self, i: int) -> str:
-        """The prompt variant of attempt `i`."""
 
     def text(self, i: int) -> str | None:
         """The stripped text of attempt `i`, None if it isn't known yet; equal texts are equal attempts."""
@@ -93,7 +96,7 @@ def _weight(text: str, whole: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The attempts of one trace, as numbers in the pool's draw order."""
+    """The attempts of one trace, as numbers in the pool."""
 
     trace_id: str
     layout: Layout
@@ -114,21 +117,21 @@ class Planned:
 def plan(pool: Pool, draw: Draw, seed: int) -> Planned:
     """All plans for a question; each attempted trace ends as one plan or one drop, except the last of an `until=empty`."""
     planned = Planned()
-    hand = Hand(pool, planned.open)
+    hand = Hand(pool, planned.open, seed)
     for repeat in range(draw.repeats):
         layouts: Sequence[Layout] = draw.layouts
         if draw.weights:
             layouts = rng(seed, pool.question_id, "layout", repeat).choices(layouts, draw.weights)
         for layout in layouts:
             name = f"{pool.question_id}/{layout.name}/{repeat}"
-            _plan_layout(name, layout, draw, Hand(pool, planned.open) if layout.reuse else hand, seed, planned)
+            _plan_layout(name, layout, draw, Hand(pool, planned.open, seed) if layout.reuse else hand, seed, planned)
     return planned
 
 
 def _plan_layout(name: str, layout: Layout, draw: Draw, hand: "Hand", seed: int, planned: Planned) -> None:
     """Adds the plans of one layout, one repeat."""
     random = rng(seed, name)
-    for number, total in enumerate(_totals(layout, draw.max_attempts, random, hand.pool.size)):
+    for number, total in enumerate(_totals(layout, draw.max_attempts, random, len(hand.variants))):
         trace_id = f"{name}/{number}"
         result = _Place(hand, layout, draw, random).plan(trace_id, total)
         if isinstance(result, Plan):
@@ -155,17 +158,20 @@ def _totals(layout: Layout, maximum: int, random: Random, size: int) -> Iterator
 class Hand:
     """Draws attempts of a pool, each attempt and each text once."""
 
-    def __init__(self, pool: Pool, opened: dict[int, bool]) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, opened: dict[int, bool], seed: int) -> None:
+        self.pool, self.variants = pool, pool.variants
         self.opened = opened
         self.used: set[int] = set()
         self.texts: set[str] = set()
+        where = seed, pool.question_id, self.variants, pool.samples
+        of_a_kind = draw_order(*where)
+        self.orders = {Want.RIGHT: of_a_kind, Want.WRONG: of_a_kind, Want.ANY: draw_order(*where, "any")}
 
     def take(self, want: Want, reflected: bool, barred: set[str] | None) -> int | None:
         """The first attempt that fits and isn't used, its variant not `barred`; None if there is none."""
         pool = self.pool
-        for i in range(pool.size):
-            if i in self.used or (barred and pool.variant(i) in barred):
+        for i in self.orders[want]:
+            if i in self.used or (barred and self.variants[i] in barred):
                 continue
             fit = pool.fits(i, want, reflected)
             if fit is Fit.NO:
@@ -226,7 +232,7 @@ class _Place:
                 return
             picks.append(i)
             if unique:
-                self.variants.add(self.hand.pool.variant(i))
+                self.variants.add(self.hand.variants[i])
 
     def _right_before(self, k: int) -> int:
         """How many attempts the C items before item `k` hold."""
@@ -242,8 +248,7 @@ class _Place:
         """Frees what was taken and says what was short."""
         self.hand.put_back([i for picks in self.picks for i in picks])
         what = {Want.RIGHT: "too_few_right", Want.WRONG: "too_few_wrong", Want.ANY: "too_few_attempts"}[want]
-        pool = self.hand.pool
-        if self.draw.unique_variants and self.variants.issuperset(map(pool.variant, range(pool.size))):
+        if self.draw.unique_variants and self.variants.issuperset(self.hand.variants):
             what = "too_few_variants"
         return Drop("layout", trace_id, what)
 

@@ -45,7 +45,7 @@ def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool) -> Plan | None:
         old = chosen.picks[place]
         spare = [
             i
-            for i in range(pool.size)
+            for i in range(len(pool.variants))
             if i not in used
             and pool.fits(i, chosen.wants[place], reflected) is Fit.YES
             and _size(i, pool, reflected) < _size(old, pool, reflected)
@@ -67,7 +67,7 @@ def _size(i: int, pool: FullPool, reflected: bool) -> int:
 
 def _same_variants(new: int, old: int, chosen: Plan, pool: FullPool) -> bool:
     """Whether the exchange keeps variants unique where they are."""
-    variants = [pool.variant(i) for i in chosen.picks]
+    variants = [pool.variants[i] for i in chosen.picks]
     if len(set(variants)) < len(variants):
         return True
-    return pool.variant(new) == pool.variant(old) or pool.variant(new) not in variants
+    return pool.variants[new] == pool.variants[old] or pool.variants[new] not in variants

@@ -18,7 +18,7 @@ from skillfactory.layouts import Fit
 from skillfactory.markup import final_answer, verdict
 from skillfactory.patterns import Want
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
-from skillfactory.seeds import digest, draw_order
+from skillfactory.seeds import digest
 
 _RESPONSES = ("model_responses__mutated_prompts", "model_responses__example_annotation")
 _REFLECTIONS = "model_responses__mutated_prompts_reflection"
@@ -177,30 +177,22 @@ Key = tuple[str | None, str | None]
 
 
 class RawPool:
-    """The attempts of one question in draw order; texts are read from the batches as they are asked for."""
+    """The attempts of one question; texts are read from the batches as they are asked for."""
 
-    def __init__(self, key: Key, rows: list[tuple[Batch, int]], seed: int) -> None:
+    def __init__(self, key: Key, rows: list[tuple[Batch, int]]) -> None:
         self.prompt, self.gold = key[0] or "", key[1]
         self.question_id = question_id(key)
         counts: defaultdict[str, int] = defaultdict(int)
-        variants, samples = [], []
-        for batch, row in rows:
-            name = str(batch.variant[row])
-            variants.append(name)
-            samples.append(counts[name])
+        self.variants = [str(batch.variant[row]) for batch, row in rows]
+        self.samples = []
+        for name in self.variants:
+            self.samples.append(counts[name])
             counts[name] += 1
-        order = draw_order(seed, self.question_id, variants, samples) if rows else []
-        self.size = len(order)
-        self._rows = [rows[k] for k in order]
-        self._right = [batch.right[row] for batch, row in self._rows]
-        self._variants = [variants[k] for k in order]
-        self._samples = [samples[k] for k in order]
+        self._rows = rows
+        self._right = [batch.right[row] for batch, row in rows]
         self._usable: dict[tuple[int, bool], bool] = {}
         self._attempts: dict[int, Attempt] = {}
         self._reflections: dict[int, Reflection | None] = {}
-
-    def variant(self, i: int) -> str:
-        return self._variants[i]
 
     def fits(self, i: int, want: Want, reflected: bool) -> Fit:
         if want is not Want.ANY and self._right[i] is not (want is Want.RIGHT):
@@ -215,14 +207,14 @@ class RawPool:
         return self.attempt(i).text
 
     def attempt(self, i: int) -> Attempt:
-        """Attempt number `i`."""
+        """Attempt `i`."""
         found = self._attempts.get(i)
         if found is None:
             batch, row = self._rows[i]
             text = (batch.response.text(row) or "").strip()
             answer, reason = final_answer(text)
             check = Check.MISSING if answer is None else Check.RIGHT if self._right[i] else Check.WRONG
-            variant, sample = self._variants[i], self._samples[i]
+            variant, sample = self.variants[i], self.samples[i]
             attempt_id = f"{self.question_id}/{variant}/{sample}"
             found = Attempt(attempt_id, self.question_id, variant, sample, text, answer, check, reason, Stop.END)
             self._attempts[i] = found
@@ -279,8 +271,8 @@ def row_groups(paths: Sequence[str], given: Mapping[str, str]) -> list[RowGroup]
 class RawReader:
     """Reads the questions of a stretch of row groups."""
 
-    def __init__(self, groups: Sequence[RowGroup], given: Mapping[str, str], variants: Sequence[str], seed: int) -> None:
-        self.groups, self.given, self.variants, self.seed = groups, given, frozenset(variants), seed
+    def __init__(self, groups: Sequence[RowGroup], given: Mapping[str, str], variants: Sequence[str]) -> None:
+        self.groups, self.given, self.variants = groups, given, frozenset(variants)
         self._open: tuple[str, pq.ParquetFile, Columns] | None = None
 
     def pools(self, start: int, stop: int) -> Iterator[RawPool | Drop]:
@@ -300,7 +292,7 @@ class RawReader:
                     passed = None
                     if here != key:
                         if key is not None and key[0]:
-                            yield RawPool(key, rows, self.seed)
+                            yield RawPool(key, rows)
                         if g >= stop:
                             return
                         key, rows = here, []
@@ -308,7 +300,7 @@ class RawReader:
             if key is None and g + 1 >= stop:
                 return
         if key is not None and key[0]:
-            yield RawPool(key, rows, self.seed)
+            yield RawPool(key, rows)
 
     def _usable(self, batch: Batch, begin: int, end: int, rows: list[tuple[Batch, int]]) -> Iterator[Drop]:
         """Adds the usable rows to `rows` and gives back drops for the others."""

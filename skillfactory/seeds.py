@@ -30,13 +30,14 @@ def digest(*parts: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def draw_order(seed: int, question_id: str, variants: Sequence[str], samples: Sequence[int]) -> list[int]:
-    """The order in which a question's attempts are drawn: indices into `variants` and `samples`, a seeded permutation.
+def draw_order(seed: int, question_id: str, variants: Sequence[str], samples: Sequence[int], purpose: str = "") -> list[int]:
+    """An order in which a question's attempts are drawn: indices into `variants` and `samples`, a seeded permutation.
 
     The place of an attempt depends on its own (variant, sample) alone, so the order of a subset of the attempts is the
     subset of the order. Lazy curation rests on this: it asks for attempts in the order in which a build will draw them.
+    Orders for different purposes are independent.
     """
-    base = derive(seed, question_id, "draw order")
+    base = derive(seed, question_id, "draw order", purpose)
     hashes = {variant: derive(base, variant) for variant in set(variants)}
     x = np.array([hashes[variant] for variant in variants], np.uint64)
     x += np.array(samples, np.uint64) * np.uint64(_GOLDEN)

@@ -18,7 +18,6 @@ from skillfactory.patterns import Want
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.regroup import COLUMNS, json_rows, parquet_rows, regroup
 from skillfactory.released import RawReader, RowGroup, row_groups
-from skillfactory.seeds import draw_order
 
 UNIT_BYTES = 128 << 20  # of uncompressed input
 
@@ -69,7 +68,7 @@ class RawSource:
         """The same rows, each question's together."""
         reader = self.reader
         files = tuple(Path(path) for path in dict.fromkeys(group.path for group in reader.groups))
-        return Unordered(files, reader.given, tuple(reader.variants), reader.seed).regroup(scratch)
+        return Unordered(files, reader.given, tuple(reader.variants)).regroup(scratch)
 
 
 @dataclass(slots=True)
@@ -77,17 +76,16 @@ class RunSource:
     """Curated run directories: a unit is a part of one."""
 
     parts: tuple[tuple[Path, str], ...]  # run directory, file name
-    seed: int
     variants: frozenset[str] = frozenset()
     wanted: tuple[Mapping[str, Any], ...] = ()  # what the lazy ones among the runs were curated for
 
     @classmethod
-    def open(cls, runs: Sequence[Path], seed: int, variants: Sequence[str]) -> "RunSource":
+    def open(cls, runs: Sequence[Path], variants: Sequence[str]) -> "RunSource":
         """All parts of the runs; an unfinished run gives those that it has."""
         parts = [(run, part.name) for run in runs for part in sorted((run / "questions").glob("part-*.parquet"))]
         if not parts:
             raise InputError(f"{runs[0]}: the run holds no finished part yet; let `skillfactory curate` finish a block first")
-        return cls(tuple(parts), seed, frozenset(variants), tuple(filter(None, map(_wanted, runs))))
+        return cls(tuple(parts), frozenset(variants), tuple(filter(None, map(_wanted, runs))))
 
     @property
     def units(self) -> int:
@@ -116,7 +114,7 @@ class RunSource:
             reflection = Reflection(**row | {"verdict": Verdict(row["verdict"]), "stop": Stop(row["stop"])})
             reflections.setdefault(reflection.attempt_id, []).append(reflection)
         for question in pq.read_table(run / "questions" / name, columns=["id", "prompt", "answer"]).to_pylist():
-            yield RunPool(question, attempts.get(question["id"], []), reflections, self.seed)
+            yield RunPool(question, attempts.get(question["id"], []), reflections)
 
 
 def _wanted(run: Path) -> dict[str, Any]:
@@ -134,30 +132,22 @@ def _rows(path: Path, record: type) -> list[dict[str, Any]]:
 
 
 class RunPool:
-    """The usable attempts of one curated question in draw order."""
+    """The usable attempts of one curated question."""
 
     def __init__(
-        self, question: Mapping[str, str], attempts: Sequence[Attempt], reflections: Mapping[str, list[Reflection]], seed: int
+        self, question: Mapping[str, str], attempts: Sequence[Attempt], reflections: Mapping[str, list[Reflection]]
     ) -> None:
         self.question_id, self.prompt, self.gold = question["id"], question["prompt"], question["answer"]
-        order = (
-            draw_order(seed, self.question_id, [a.variant for a in attempts], [a.sample for a in attempts]) if attempts else []
-        )
-        self._attempts = [attempts[k] for k in order]
-        self._reflections = [_first_valid(attempt, reflections.get(attempt.id, [])) for attempt in self._attempts]
-
-    @property
-    def size(self) -> int:
-        return len(self._attempts)
-
-    def variant(self, i: int) -> str:
-        return self._attempts[i].variant
+        self.variants = [attempt.variant for attempt in attempts]
+        self.samples = [attempt.sample for attempt in attempts]
+        self._attempts = attempts
+        self._reflections = [_first_valid(attempt, reflections.get(attempt.id, [])) for attempt in attempts]
 
     def text(self, i: int) -> str:
         return self._attempts[i].text
 
     def attempt(self, i: int) -> Attempt:
-        """Attempt number `i` in draw order."""
+        """Attempt `i`."""
         return self._attempts[i]
 
     def reflection(self, i: int) -> Reflection | None:
@@ -179,7 +169,7 @@ def _first_valid(attempt: Attempt, reflections: Sequence[Reflection]) -> Reflect
 _HUB_ID = re.compile(r"(?:hub:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Sequence[str], seed: int) -> "Source | Unordered":
+def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Sequence[str]) -> "Source | Unordered":
     """The source that the inputs make: run directories, or raw data as folders, Parquet or JSON-lines files, or Hub ids."""
     if not inputs:
         raise InputError("expected an input: a run directory, a folder or files of raw data, or a Hub id (NAME/DATASET)")
@@ -188,14 +178,14 @@ def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Seque
     if runs and len(runs) < len(paths):
         raise InputError("run directories and raw data can't be mixed in one build; build them one after the other")
     if runs:
-        return RunSource.open(runs, seed, variants)
+        return RunSource.open(runs, variants)
     files = [file for path in paths for file in _files(path)]
     if any(file.suffix != ".parquet" for file in files):
-        return Unordered(tuple(files), dict(given), tuple(variants), seed)
+        return Unordered(tuple(files), dict(given), tuple(variants))
     groups = row_groups([str(file) for file in files], given)
     if not groups:
         raise InputError(f"{inputs[0]}: the input holds no row")
-    return RawSource.cut(RawReader(groups, given, variants, seed), groups)
+    return RawSource.cut(RawReader(groups, given, variants), groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +195,16 @@ class Unordered:
     files: tuple[Path, ...]
     given: Mapping[str, str]
     variants: tuple[str, ...]
-    seed: int
 
     def regroup(self, scratch: Path) -> RawSource:
         """The same rows from scratch files, each question's together."""
         tables = [str(file) for file in self.files if file.suffix == ".parquet"]
         lines = [file for file in self.files if file.suffix != ".parquet"]
         groups = row_groups(tables, self.given)
-        rows = chain(parquet_rows(RawReader(groups, self.given, (), self.seed)), json_rows(lines, self.given))
+        rows = chain(parquet_rows(RawReader(groups, self.given, ())), json_rows(lines, self.given))
         size = sum(group.size for group in groups) + sum(file.stat().st_size for file in lines)
         sorted_groups = row_groups(regroup(rows, size, scratch), COLUMNS)
-        return RawSource.cut(RawReader(sorted_groups, COLUMNS, self.variants, self.seed), sorted_groups)
+        return RawSource.cut(RawReader(sorted_groups, COLUMNS, self.variants), sorted_groups)
 
 
 def _local(text: str) -> Path:

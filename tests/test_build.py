@@ -187,7 +187,7 @@ def test_units_may_cut_questions_anywhere(tmp_path: Path) -> None:
     groups = row_groups([str(tmp_path / "raw.parquet")], {})
     spans = tuple((k, k + 1) for k in range(len(groups)))
     config = BuildConfig(inputs=("",), output=tmp_path / "out", layout=("*C_full",))
-    builder = Builder(RawSource(RawReader(groups, {}, (), 0), spans), config, tmp_path / "out")
+    builder = Builder(RawSource(RawReader(groups, {}, ()), spans), config, tmp_path / "out")
     counts = Counts()
     for unit in range(len(spans)):
         counts.add(builder.unit(unit))

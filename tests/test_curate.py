@@ -17,7 +17,7 @@ from skillfactory.flow import Completion, Flow, Request, failed
 from skillfactory.layouts import Draw, Fit, plan
 from skillfactory.patterns import Want
 from skillfactory.records import Attempt, Check, Question, Reflection, Stop, Verdict
-from skillfactory.seeds import derive, draw_order, rng
+from skillfactory.seeds import derive, rng
 
 Model = Callable[[Request], str | Completion]
 LAYOUTS = ["paper", "*C_full", "*C", "*CC", "*C*IC", "random", "no_reflection", "0C"]
@@ -178,21 +178,18 @@ def test_lazy_asks_for_hints_only_where_a_layout_can_use_them() -> None:
 class Whole:
     """A reference pool of all that a flow brought, written apart from the flow's own."""
 
-    def __init__(self, curated: Curated, seed: int) -> None:
+    def __init__(self, curated: Curated) -> None:
         found = curated.attempts
-        order = draw_order(seed, found[0].question_id, [a.variant for a in found], [a.sample for a in found])
         self.question_id = found[0].question_id
-        self.attempts = [found[i] for i in order]
-        self.size = len(order)
+        self.attempts = found
+        self.variants = [attempt.variant for attempt in found]
+        self.samples = [attempt.sample for attempt in found]
         wanted = {Check.RIGHT: Verdict.CORRECT, Check.WRONG: Verdict.INCORRECT}
         checks = {attempt.id: attempt.check for attempt in found}
         self.valid: dict[str, Reflection] = {}
         for reflection in curated.reflections:
             if reflection.stop is Stop.END and wanted.get(checks[reflection.attempt_id]) is reflection.verdict:
                 self.valid.setdefault(reflection.attempt_id, reflection)
-
-    def variant(self, i: int) -> str:
-        return self.attempts[i].variant
 
     def text(self, i: int) -> str:
         return self.attempts[i].text
@@ -212,7 +209,7 @@ class Whole:
 
 def drawn(how: Curation, draw: Draw, question: Question, model: Model = solver.answer) -> tuple[list[object], Curated]:
     _, curated = talk(solve_and_reflect(question, how), model)
-    return ([*Whole(curated, how.seed).traces(draw, how.seed)] if curated.attempts else []), curated
+    return ([*Whole(curated).traces(draw, how.seed)] if curated.attempts else []), curated
 
 
 @pytest.mark.parametrize("unique", [False, True])
@@ -292,7 +289,7 @@ def patterns(how: Curation, draw: Draw, asked: list[Question], build_seed: int |
     found: Counter[str] = Counter()
     for question in asked:
         _, curated = talk(solve_and_reflect(question, how), solver.answer)
-        pool = Whole(curated, seed)
+        pool = Whole(curated)
         right = {attempt.id: attempt.check is Check.RIGHT for attempt in curated.attempts}
         found.update("".join("CI"[not right[id]] for id, _ in trace) for trace in pool.traces(draw, seed))
     return found
