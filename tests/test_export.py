@@ -206,16 +206,28 @@ def script(folder: Path, model: Path, *options: str) -> "subprocess.CompletedPro
 
 
 def test_the_trl_script_trains_on_the_export(model: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     traces = write(tmp_path / "traces", simple(4, (None,)))
     run(traces, "trl", tmp_path / "out", max_length=2000)
-    done = script(tmp_path / "out", model, "--chat-template", "chatml.jinja", "--max-steps", "2", "--learning-rate", "0.1")
+    done = script(
+        tmp_path / "out",
+        model,
+        "--chat-template",
+        "chatml.jinja",
+        "--eos-token",
+        "<|im_end|>",
+        "--max-steps",
+        "2",
+        "--learning-rate",
+        "0.1",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "4 rows = 4 kept + 0 over 2,000 tokens; 8" in done.stdout
     assert "2 steps, mean loss" in done.stdout
     before, after = (AutoModelForCausalLM.from_pretrained(path) for path in (model, tmp_path / "out" / "model"))
     assert not before.lm_head.weight.equal(after.lm_head.weight)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out" / "model").eos_token == "<|im_end|>"
 
 
 def test_the_trl_script_drops_and_refuses_what_would_train_wrongly(model: Path, tmp_path: Path) -> None:
@@ -243,6 +255,10 @@ def test_the_trl_script_drops_and_refuses_what_would_train_wrongly(model: Path, 
         kept(
             CHATML.replace("{{ message.content + '<|im_end|>' }}{% endg", "{{ message.content.split('</think>')[-1] }}{% endg")
         )
+    with pytest.raises(SystemExit, match="the chat template adds a <think> of its own"):
+        kept(CHATML.replace("{% generation %}", "{% generation %}<think></think>"))
+    with pytest.raises(SystemExit, match=r"uses <\|eot_id\|>, which is no token of this model"):
+        kept(CHATML.replace("<|im_end|>", "<|eot_id|>"))
     with pytest.raises(SystemExit, match="3 of 3 rows would train on none or on all of their tokens"):
         kept(CHATML.replace("{% if message.role == 'assistant' %}", "{% if message.role == 'nobody' %}"))
 

@@ -32,8 +32,8 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
         "`sft.py` is full fine-tuning with the paper's settings and the loss on the assistant's tokens alone. It counts the "
         f"tokens of every row, leaves out rows over {limit:,} (TRL would cut them), and stops if the chat template loses a "
         "part of a trace or if a row would train on all of its tokens or on none. `python sft.py --help` shows its options. "
-        "For a model whose template TRL can't mark: `--chat-template chatml.jinja`, which needs the tokens `<|im_start|>` and "
-        "`<|im_end|>`.\n\n"
+        "For a model without a template: `--chat-template chatml.jinja --eos-token '<|im_end|>'`, if it has the tokens "
+        "`<|im_start|>` and `<|im_end|>`.\n\n"
         "Checked with trl 1.16.0, transformers 5.23.0 and datasets 5.2.0.\n"
     )
     (folder / "README.md").write_text(card(body), "utf-8")

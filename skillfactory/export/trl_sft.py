@@ -6,6 +6,7 @@ The defaults are the paper's (arXiv 2512.04072): learning rate 1e-6, cosine, bat
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def main() -> None:
         "--max-length", type=int, default=said["max_length"], help="longer rows are left out (default: %(default)s)"
     )
     parser.add_argument("--chat-template", type=Path, help="Jinja file with {%% generation %%} markers (default: the model's)")
+    parser.add_argument("--eos-token", help="the token that ends a turn (default: the tokenizer's end-of-text token)")
     parser.add_argument("--learning-rate", type=float, default=1e-6, help="peak (default: %(default)s)")
     parser.add_argument("--epochs", type=float, default=2.0, help="passes over the rows (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop after so many steps (default: the epochs)")
@@ -44,6 +46,9 @@ def training_template(tokenizer: Any, path: Path | None) -> str:
 
     if path is not None:
         tokenizer.chat_template = path.read_text("utf-8")
+        for token in sorted(set(re.findall(r"<\|\w{1,40}\|>", tokenizer.chat_template))):
+            if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
+                raise SystemExit(f"{path} uses {token}, which is no token of this model; write the model's own into it")
     if not tokenizer.chat_template:
         raise SystemExit("the tokenizer has no chat template; give one: --chat-template chatml.jinja")
     try:
@@ -64,6 +69,8 @@ def fitting(rows: Any, tokenizer: Any, limit: int) -> Any:
             raise SystemExit(
                 "the chat template drops a part of the assistant turn (often what stands in <think>); give another one"
             )
+        if text.count("<think>") > sum(turn["content"].count("<think>") for turn in row["messages"]):
+            raise SystemExit("the chat template adds a <think> of its own to the assistant turn; give another one")
         encoded = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
         return {"length": len(encoded["input_ids"]), "trained": sum(encoded["assistant_masks"])}
 
@@ -92,6 +99,7 @@ def train(options: argparse.Namespace, tokenizer: Any, rows: Any) -> None:
         output_dir=str(options.output),
         assistant_only_loss=True,
         max_length=options.max_length,
+        eos_token=options.eos_token,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
