@@ -204,4 +204,3 @@ def _unique(where: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ConfigError(f"{where}: '{name}' stands twice")
         seen.add(name)
-
