@@ -139,10 +139,10 @@ def given(namespace: argparse.Namespace, config_type: type[Any]) -> dict[str, An
 
 
 def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable[str]) -> dict[str, Any]:
-    """The options that a recipe sets for one stage, checked; {} if it says nothing of that stage.
+    """The options that a recipe sets for one stage, checked.
 
     A recipe is a YAML mapping of stages (`curate:`, `build:` …) to their options. Errors name the file, the key, what was
-    expected and what came.
+    expected and what came; a recipe that says nothing of the stage is one.
     """
     try:
         content = yaml.load(path.read_text("utf-8"), Loader=_TextLoader)
@@ -156,7 +156,9 @@ def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable
     for name in content:
         if name not in known:
             raise ConfigError(f"{path}: {unknown('stage', name, known)}")
-    return checked(config_type, content.get(stage) or {}, lambda key: f"{path}: {'.'.join((stage, *key))}")
+    if stage not in content:
+        raise ConfigError(f"{path}: says nothing of '{stage}' (it has: {', '.join(content) or 'nothing'})")
+    return checked(config_type, content[stage] or {}, lambda key: f"{path}: {'.'.join((stage, *key))}")
 
 
 def checked(config_type: type[Any], values: Any, name: Callable[[Key], str], outer: Key = ()) -> dict[str, Any]:

@@ -120,9 +120,9 @@ def test_options_of_unknown_type_are_read_as_yaml_alike_in_flags_and_recipes(tmp
         from_flags("--output", "o", "--loose", "a=[1")
 
 
-def test_stages_of_which_a_recipe_says_nothing_have_their_defaults(tmp_path: Path) -> None:
+def test_a_stage_with_nothing_under_it_has_its_defaults(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("other: {x: 1}", encoding="utf-8")
+    path.write_text("stage:\nother: {x: 1}", encoding="utf-8")
     assert read_recipe(path, "stage", Stage, ["stage", "other"]) == {}
 
 
@@ -148,6 +148,8 @@ MISTAKES = {
     "stage: {output: o, extra: [novalue]}": "{path}: stage.extra: expected key=value, came 'novalue'",
     "stage: {attempts: 5}": "--output is missing: give it on the command line, or 'output' in a recipe",
     "stage: [a]": "{path}: stage: expected a mapping of options, came a list",
+    "other: {x: 1}": "{path}: says nothing of 'stage' (it has: other)",
+    "{}": "{path}: says nothing of 'stage' (it has: nothing)",
     "- stage": "{path}: expected a mapping of stages to their options, came a list",
 }
 
