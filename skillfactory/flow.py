@@ -7,7 +7,7 @@ is its result. It knows no engine, no disk and no event loop, so it is tested wi
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -40,8 +40,9 @@ class Request:
     key: str = field(init=False, compare=False)  # hash of all but the token limit: a text that ended stays valid under another
 
     def __post_init__(self) -> None:
-        parts = asdict(replace(self.sampling, max_tokens=0))
-        text = json.dumps([self.messages, parts, self.seed], ensure_ascii=True)
+        how = self.sampling
+        parts = [self.messages, how.temperature, how.top_p, how.top_k, how.repetition_penalty, self.seed]
+        text = json.dumps(parts, ensure_ascii=True)
         object.__setattr__(self, "key", blake2b(text.encode(), digest_size=12).hexdigest())
 
 
