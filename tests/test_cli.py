@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -65,6 +66,27 @@ def test_the_reference_is_what_the_commands_say() -> None:
     assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "docs/cli.md is not current: run `make docs`"
 
 
+def test_the_tour_of_the_readme_shows_what_the_commands_print(tmp_path: Path) -> None:
+    """All of it but what needs a model: `curate`, and the build from its run (tests/test_demo.py does the like)."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^    \$ (.*)\n((?:    (?!\$).*\n)*)", text.replace("\\\n", ""), re.MULTILINE)
+    tour = {command: textwrap.dedent(output).splitlines() for command, output in blocks}
+    (tmp_path / "answers.jsonl").write_text("\n".join(tour.pop("cat answers.jsonl")), encoding="utf-8")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    ran = 0
+    for command, shown in tour.items():
+        if "skillfactory curate" in command or "build run" in command:
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=tmp_path, check=True
+        )
+        said = done.stdout.splitlines()
+        missing = [line for line in shown if not any(other.startswith(line.partition("…")[0]) for other in said)]
+        assert not missing, f"{command} prints\n{done.stdout}"
+        ran += 1
+    assert ran == 5
+
+
 def shown_commands(text: str) -> list[str]:
     """The command lines that a page shows, continued lines joined; synopses with [OPTIONS] or A|B are none."""
     joined = text.replace("\\\n", " ")
@@ -75,7 +97,7 @@ def shown_commands(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_a_page_shows_is_one_that_the_command_line_takes(page: Path) -> None:
     for line in shown_commands(page.read_text("utf-8")):
-        name, *arguments = shlex.split(line, comments=True)[1:]
+        name, *arguments = [word for word in shlex.split(line, comments=True)[1:] if word != "..."]
         config_type = COMMANDS[name].config()
         space, rest = parser(name, COMMANDS[name], config_type).parse_known_args(arguments)
         assert not rest, line
