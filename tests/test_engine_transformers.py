@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +10,7 @@ from tiny_model import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from skillfactory.engines import open_engine
+from skillfactory.engines.batch import STRETCH
 from skillfactory.engines.hf import padded_length, row_count
 from skillfactory.engines.nucleus import SeededSampler, candidates, processors
 from skillfactory.errors import ConfigError, EngineError
@@ -81,8 +82,10 @@ def test_a_text_depends_on_its_request_alone_not_on_order_or_neighbours(model: P
 
 
 def test_a_text_does_not_depend_on_the_batch_size_either_with_one_thread(model: Path) -> None:
-    first = ask(model, mixed(24), batch_size=16)
-    assert ask(model, mixed(24), batch_size=64) == first
+    asked = mixed(24) + [request(seed, sampling=Sampling(max_tokens=2 * STRETCH)) for seed in range(24)]
+    first = ask(model, asked, batch_size=16)
+    assert max(completion.tokens for completion in first) > STRETCH
+    assert ask(model, asked, batch_size=64) == first
 
 
 def test_rows_have_the_same_bits_in_every_number_of_rows_that_is_used(model: Path) -> None:
@@ -117,23 +120,42 @@ def test_counts_are_exact_and_texts_end_as_they_say(model: Path) -> None:
 
 
 def test_a_shorter_limit_gives_the_beginning_of_the_same_text(model: Path) -> None:
-    whole = ask(model, [request(seed) for seed in range(20)])
+    whole = ask(model, [request(seed, sampling=Sampling(max_tokens=2 * STRETCH)) for seed in range(20)])
     cut = ask(model, [request(seed, sampling=Sampling(max_tokens=7)) for seed in range(20)])
     for long, short in zip(whole, cut, strict=True):
         assert long.text.startswith(short.text.rstrip("�"))
         assert short.serves(request(0, sampling=Sampling(max_tokens=7)))
 
 
-def test_greedy_is_what_the_library_makes_of_the_prompt_alone(model: Path) -> None:
+def test_greedy_is_what_the_library_makes_of_each_prompt_alone_in_one_go(model: Path) -> None:
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "hello"}], add_generation_prompt=True, return_tensors="pt"
-    )
     ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-    output = network.generate(**prompt, do_sample=False, max_new_tokens=8, eos_token_id=ends)
-    made = ask(model, [request(0, "hello", Sampling(temperature=0, repetition_penalty=1.0, max_tokens=8))])[0]
-    assert made.text == tokenizer.decode(output[0, made.prompt_tokens :], skip_special_tokens=True)
+    texts, limit = [f"hello {n}" for n in range(12)], 2 * STRETCH + 10
+    made = ask(model, [request(0, text, Sampling(temperature=0, repetition_penalty=1.0, max_tokens=limit)) for text in texts])
+    for text, completion in zip(texts, made, strict=True):
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_tensors="pt"
+        )
+        output = network.generate(**prompt, do_sample=False, max_new_tokens=limit, eos_token_id=ends)[
+            0, completion.prompt_tokens :
+        ]
+        assert completion.text == tokenizer.decode(output, skip_special_tokens=True)
+        assert completion.tokens == len(output)
+    assert len({completion.tokens for completion in made}) > 1
+
+
+def test_texts_that_have_ended_come_before_the_longest_of_their_batch(model: Path) -> None:
+    engine = open_engine("transformers", {"model": str(model), "device": "cpu"})
+    asked = [request(seed, sampling=Sampling(max_tokens=3 * STRETCH)) for seed in range(32)]
+    engine.submit(asked)
+    rounds: list[Sequence[Completion]] = []
+    while sum(map(len, rounds)) < 32:
+        rounds.append(engine.collect())
+    longest = [max(completion.tokens for completion in completions) for completions in rounds]
+    assert len(rounds) > 1
+    assert longest == sorted(longest)
+    assert sorted(c.key for completions in rounds for c in completions) == sorted(r.key for r in asked)
 
 
 def test_a_prompt_that_fills_the_context_fails_with_the_reason_and_others_go_on(model: Path) -> None:
@@ -223,7 +245,7 @@ def test_draws_follow_the_distribution_and_differ_between_seeds_and_steps() -> N
 
 def test_padding_does_not_count_as_repeated() -> None:
     ids = torch.tensor([[0, 0, 3], [1, 2, 3]])
-    penalty = processors(Sampling(temperature=0), [1, 2], torch.tensor([2, 0]))[0]
+    penalty = processors(Sampling(temperature=0), [1, 2], torch.tensor([2, 0]), 0)[0]
     scores = penalty(ids, torch.ones(2, 5))
     assert (scores < 1).tolist() == [[False, False, False, True, False], [False, True, True, True, False]]
 

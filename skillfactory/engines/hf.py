@@ -12,12 +12,15 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from skillfactory.engines.chat import Chat
 from skillfactory.errors import ConfigError, EngineError, require
 from skillfactory.flow import Completion, Request, Sampling, failed
 from skillfactory.records import Stop
+
+if TYPE_CHECKING:
+    from skillfactory.engines.batch import Batch
 
 _SMALLEST = (
     16  # rows; measured: with one thread and float32, batches of 16 to 512 rows gave a row the same bits, of 1 to 15 not
@@ -65,7 +68,7 @@ class _Row:
 
 
 class TransformersEngine:
-    """An engine that generates batches of prompts of like length; one call of `collect` is one batch."""
+    """An engine that generates batches of prompts of like length, one after the other, and gives each text as it has ended."""
 
     Options = TransformersOptions
 
@@ -75,11 +78,15 @@ class TransformersEngine:
         self._options = options
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self._model, self._tokenizer = _loaded(options)
+        from skillfactory.engines.batch import Network
+
+        model, self._tokenizer = _loaded(options)
         self._chat = Chat(self._tokenizer, options.chat_template)
-        self._ends = self._chat.ends(self._model.generation_config.eos_token_id)
-        self._pad = next(i for i in (self._tokenizer.pad_token_id, *self._ends, 0) if i is not None)
-        self._context: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._ends = self._chat.ends(model.generation_config.eos_token_id)
+        pad = next(i for i in (self._tokenizer.pad_token_id, *self._ends, 0) if i is not None)
+        self._network: Network | None = Network(model, pad, self._ends, self._rows)
+        self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._batch: tuple[Batch, list[_Row]] | None = None  # the one under way
         self._groups: dict[tuple[int, Sampling], deque[_Row]] = {}  # (padded length, sampling) → rows in hand
         self._refused: list[Completion] = []
 
@@ -100,11 +107,35 @@ class TransformersEngine:
             self._groups.setdefault(group, deque()).append(_Row(request, prompt))
 
     def collect(self) -> Sequence[Completion]:
-        """The texts of one batch: of the group with the most rows in hand (the oldest one of those that can fill a batch)."""
+        """The texts that ended in a stretch of the batch under way; a new batch is begun when the last one is over.
+
+        It is made of the group with the most rows in hand (the oldest one of those that can fill a batch).
+        """
+        import torch
+
         if self._refused:
             refused, self._refused = self._refused, []
             return refused
-        if not self._groups:
+        ended: list[Completion] = []
+        while not ended:
+            batch, rows = self._batch or self._begun()
+            try:
+                ended = [self._completion(rows[n], tokens) for n, tokens in batch.stretch()]
+            except torch.OutOfMemoryError as error:
+                raise EngineError(f"out of memory with a batch of {len(rows)}; lower batch_size or max_tokens") from error
+            self._batch = None if batch.over else (batch, rows)
+        return ended
+
+    def close(self) -> None:
+        """Lets go of the model and of what is in hand."""
+        self._groups.clear()
+        self._network = self._batch = None
+
+    def _begun(self) -> "tuple[Batch, list[_Row]]":
+        """A new batch of what is in hand."""
+        from skillfactory.engines.batch import Batch, Line
+
+        if not self._groups or self._network is None:
             raise RuntimeError("nothing is in hand; submit requests before collect")
         size = self._options.batch_size
         group = max(self._groups, key=lambda name: min(len(self._groups[name]), size))
@@ -112,64 +143,29 @@ class TransformersEngine:
         rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
         if not waiting:
             del self._groups[group]
-        return self._generate(*group, rows)
-
-    def close(self) -> None:
-        """Lets go of the model and of what is in hand."""
-        self._groups.clear()
-        self._model = None
+        length, sampling = group
+        limit = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - length)
+        lines = [Line(row.prompt, row.request.seed) for row in rows]
+        return Batch(self._network, lines, length, sampling, limit), rows
 
     def _rows(self, n: int) -> int:
-        """How many rows a batch of `n` is generated with: so many that a row's numbers are those of any other batch.
+        """How many rows `n` texts are generated with: so many that a row's numbers are those in any other batch.
 
         On CPU with one thread and float32 that is any number from 16 on. Otherwise kernels choose by shape in ways that
         can't be known here, so every batch gets the same number.
         """
         import torch
 
-        size = self._options.batch_size
-        if not self._options.exact:
+        if not self._options.exact or self._network is None:
             return n
-        predictable = self._model.device.type == "cpu" and self._model.dtype == torch.float32 and torch.get_num_threads() == 1
+        model, size = self._network.model, self._options.batch_size
+        predictable = model.device.type == "cpu" and model.dtype == torch.float32 and torch.get_num_threads() == 1
         return row_count(n, size) if predictable else size
 
-    def _generate(self, length: int, sampling: Sampling, rows: Sequence[_Row]) -> list[Completion]:
-        """The completions of rows that share the padded length and the sampling. Idle rows repeat the first."""
-        import torch
-        from transformers import GenerationConfig
-
-        from skillfactory.engines.nucleus import processors
-
-        shown = [*rows, *[rows[0]] * (self._rows(len(rows)) - len(rows))]
-        padding = [length - len(row.prompt) for row in shown]
-        ids = [[self._pad] * pad + list(row.prompt) for pad, row in zip(padding, shown, strict=True)]
-        mask = [[0] * pad + [1] * (length - pad) for pad in padding]
-        device = self._model.device
-        room = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - length)
-        try:
-            with torch.inference_mode():
-                output = self._model.generate(
-                    input_ids=torch.tensor(ids, device=device),
-                    attention_mask=torch.tensor(mask, device=device),
-                    generation_config=GenerationConfig(
-                        do_sample=False, max_new_tokens=room, eos_token_id=self._ends or None, pad_token_id=self._pad
-                    ),
-                    logits_processor=processors(
-                        sampling, [row.request.seed for row in shown], torch.tensor(padding, device=device)
-                    ),
-                )
-        except torch.OutOfMemoryError as error:
-            reason = f"out of memory with {len(shown)} rows of {length} + {room} tokens; lower batch_size or max_tokens"
-            raise EngineError(reason) from error
-        made = output[:, length:].tolist()
-        return [self._completion(row, tokens) for row, tokens in zip(rows, made, strict=False)]
-
-    def _completion(self, row: _Row, made: list[int]) -> Completion:
-        """A row's completion: its tokens up to the first end token, which counts as a token and is not shown."""
-        end = next((n for n, token in enumerate(made, 1) if token in self._ends), None)
-        tokens = made[:end]
+    def _completion(self, row: _Row, tokens: list[int]) -> Completion:
+        """A row's completion. The end token counts as a token and is not shown."""
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        stop = Stop.LENGTH if end is None else Stop.END
+        stop = Stop.END if tokens and tokens[-1] in self._ends else Stop.LENGTH
         return Completion(row.request.key, text, stop, len(row.prompt), len(tokens), row.request.sampling.max_tokens)
 
 

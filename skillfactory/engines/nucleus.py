@@ -20,10 +20,10 @@ class SeededSampler:
     filters do, can cost more than the model.
     """
 
-    def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], step: int = 0) -> None:
         self._sampling = sampling
         self._seeds = np.array([seed & (2**64 - 1) for seed in seeds], np.uint64)
-        self._step = 0
+        self._step = step
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores (rows × vocabulary) with the drawn token's raised to infinity."""
@@ -61,8 +61,8 @@ def uniforms(seeds: npt.NDArray[np.uint64], step: int) -> npt.NDArray[np.float64
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def processors(sampling: Sampling, seeds: Sequence[int], padding: torch.Tensor) -> list[Any]:
-    """The logits processors for a batch of equal sampling: repetition penalty, then the draw; none for plain greedy.
+def processors(sampling: Sampling, seeds: Sequence[int], padding: torch.Tensor, step: int) -> list[Any]:
+    """The logits processors for a batch of equal sampling from a step on: repetition penalty, then the draw, if any.
 
     `padding` (rows) says how many tokens each row was padded with on the left. They must not count as repeated: the padding
     token often is the end token.
@@ -73,5 +73,5 @@ def processors(sampling: Sampling, seeds: Sequence[int], padding: torch.Tensor) 
     if sampling.repetition_penalty != 1:
         chain.append(RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty), prompt_ignore_length=padding))
     if sampling.temperature > 0:
-        chain.append(SeededSampler(sampling, seeds))
+        chain.append(SeededSampler(sampling, seeds, step))
     return chain
