@@ -2,14 +2,13 @@
 
     python benchmarks/driver.py [--flows 600] [--repeats 5]
 
-Two engines: `scripted` with 64 places and 5 ms a request, and `transformers` with a tiny random model. A flow asks in several
-rounds; the direct way is given all those requests at once and takes what comes. The two ways take turns, so that both see the
-same machine; the ratio is that of their best times on the clock, and means little while others use the machine. The bar: 95 %
-for each engine.
+Two engines: `scripted` with 64 places and 5 ms a request, and `transformers` with the tiny model of the demo. A flow asks in
+several rounds; the direct way is given all those requests at once and takes what comes. The two ways take turns, so that both
+see the same machine; the ratio is that of their best times on the clock, and means little while others use the machine. The
+bar: 95 % for each engine.
 """
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from skillfactory.flow import Completion, Engine, Flow, Message, Request, Sampli
 from skillfactory.records import Stop
 
 BAR = 0.95
+MODEL = Path(__file__).parents[1] / "examples/tiny/model"
 ROUNDS, WIDTH = 4, 4
 Talk = list[list[Request]]  # what a flow asks, round by round
 
@@ -84,7 +84,9 @@ def compare(name: str, engine: Engine, talks: Sequence[Talk], repeats: int) -> b
 
 def talks_of(n: int, sampling: Sampling) -> list[Talk]:
     """What `n` flows ask: prompts that differ in length from round to round, and in their seeds from request to request."""
-    messages: list[tuple[Message, ...]] = [(("user", "Make 10 of 2, 3, 4. " * (1 + 3 * (n % 2))),) for n in range(ROUNDS)]
+    messages: list[tuple[Message, ...]] = [
+        (("user", "Using the numbers 2, 3, 4, make 10. " * (1 + 3 * (n % 2))),) for n in range(ROUNDS)
+    ]
     seeds = count()
     return [[[Request(messages[r], sampling, next(seeds)) for _ in range(WIDTH)] for r in range(ROUNDS)] for _ in range(n)]
 
@@ -94,26 +96,18 @@ def answer(request: Request) -> Completion:
     return Completion(request.key, "3 * 4 - 2 = 10 <answer>3 * 4 - 2</answer>", Stop.END, 20, 20, request.sampling.max_tokens)
 
 
-def random_model(folder: Path) -> Path:
-    """A tiny random model in a folder, the one of the tests."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    return Path(importlib.import_module("tiny_model").save_tiny_model(folder))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--flows", type=int, default=600, help="for the scripted engine; transformers gets a tenth")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--model", type=Path, help="a causal language model (default: a tiny random one)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a causal language model")
     arguments = parser.parse_args()
     scripted = open_engine("scripted", {"answer": answer, "delay": 0.005, "concurrency": 64})
     met = compare("scripted, 64 at once, 5 ms each", scripted, talks_of(arguments.flows, Sampling()), arguments.repeats)
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or random_model(Path(folder))
-        options = {"model": str(model), "device": "cpu", "dtype": "float32", "threads": 1, "batch_size": 32}
-        engine = open_engine("transformers", options)
-        talks = talks_of(arguments.flows // 10, Sampling(max_tokens=32))
-        met &= compare("transformers, batches of 32", engine, talks, arguments.repeats)
+    options = {"model": str(arguments.model), "device": "cpu", "threads": 1, "batch_size": 32}
+    engine = open_engine("transformers", options)
+    talks = talks_of(arguments.flows // 10, Sampling(max_tokens=96))
+    met &= compare("transformers, batches of 32", engine, talks, arguments.repeats)
     return 0 if met else 1
 
 
