@@ -66,7 +66,10 @@ _FIRST = {".lock", ".holder", "README.md", "README.tmp", "run.tmp"}  # what a ru
 
 
 def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
-    """The content of run.json, None for a new directory; an error if the directory isn't this stage's and model's."""
+    """The content of run.json, None for a new directory; an error if the directory isn't this stage's and model's.
+
+    One that holds no text yet is new: its engine never started, perhaps because the model's name was mistyped.
+    """
     path = directory / "run.json"
     if not path.exists():
         foreign = sorted({entry.name for entry in directory.iterdir()} - _FIRST)
@@ -74,16 +77,18 @@ def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
             raise InputError(f"{directory}: not a run directory (it has no run.json) and not empty (it holds {foreign[0]})")
         return None
     state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if (state["command"], state["model"]) == (stage.command, stage.model):
+        return state
+    if not any(directory.glob("ledger-*.jsonl")) and not (directory / "completions").exists():
+        return None
     if state["command"] != stage.command:
         raise ConfigError(
             f"{directory}: holds a run of '{state['command']}', not of '{stage.command}'; choose another directory"
         )
-    if state["model"] != stage.model:
-        raise ConfigError(
-            f"{directory}: holds texts of the model '{state['model']}', not of '{stage.model}'; "
-            "a run directory is of one model: choose another directory"
-        )
-    return state
+    raise ConfigError(
+        f"{directory}: holds texts of the model '{state['model']}', not of '{stage.model}'; "
+        "a run directory is of one model: choose another directory"
+    )
 
 
 def history_of(state: dict[str, Any] | None, stage: Stage[Any]) -> list[Any]:

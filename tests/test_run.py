@@ -296,6 +296,15 @@ def test_a_directory_of_another_model_command_or_content_is_refused(tmp_path: Pa
         run(options(tmp_path / "mine"))
 
 
+def test_a_directory_whose_engine_never_started_is_free_for_another_model(tmp_path: Path) -> None:
+    config = options(tmp_path / "run", questions=1)
+    with pytest.raises(ConfigError, match="unknown engine 'tset'"):
+        curate(replace(config, generation=Generation("tset", "mistyped")))
+    run(config)
+    run(replace(config, output=tmp_path / "fresh"))
+    assert contents(config.output) == contents(tmp_path / "fresh")
+
+
 def test_the_tables_are_read_by_datasets_and_pandas_as_they_are(tmp_path: Path) -> None:
     import datasets
     import pandas as pd
