@@ -11,6 +11,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import sys
 import time
 from multiprocessing.connection import Connection
 
@@ -76,7 +77,7 @@ def measure(url: str, requests: int, concurrency: int) -> tuple[float, float]:
     return took
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=512)
@@ -97,7 +98,8 @@ def main() -> None:
     alone = arguments.requests / cpu
     print(f"client CPU {1e3 * cpu / arguments.requests:.3f} ms a request ({alone:,.0f}/s if it had the core alone)")
     print(f"bar {BAR:,}: {'met' if rate >= BAR else 'MISSED'}")
+    return 0 if rate >= BAR else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
