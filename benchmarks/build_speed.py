@@ -1,9 +1,10 @@
 """How long `build` takes beside the floor: a streaming read and write of the same files, and a pandas read. One run, ratios.
 
-    python benchmarks/build_speed.py RAW [--layout '*C_full'] [--max-attempts 5] [--repeat 3] [--workers] [--sizes DIR DIR …]
+    python benchmarks/build_speed.py [RAW] [--layout '*C_full'] [--max-attempts 5] [--repeat 3] [--workers] [--sizes DIR …]
 
-RAW is a folder of raw Parquet files. Every contender runs in a process of its own, in turn, `--repeat` times; the best is kept.
-CPU seconds are user + system of the process and its children, start-up included. Peak memory is the largest of any process.
+RAW is a folder of raw Parquet files; without one, copies of the sample in examples/raw are used. Every contender runs in a
+process of its own, in turn, `--repeat` times; the best is kept. CPU seconds are user + system of the process and its
+children, start-up included. Peak memory is the largest of any process.
 """
 
 import argparse
@@ -13,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 READ_WRITE = """
 import sys, pyarrow.parquet as pq
@@ -47,6 +51,19 @@ def measure(*command: str) -> tuple[float, float, float]:
 def build_command(raw: Path, output: Path, args: argparse.Namespace, workers: int = 1) -> list[str]:
     flags = ["--layout", args.layout, "--max-attempts", str(args.max_attempts), "--workers", str(workers), "--quiet"]
     return [sys.executable, "-m", "skillfactory", "build", str(raw), "--output", str(output), *flags]
+
+
+def copies(folder: Path, questions: int = 4000) -> Path:
+    """A folder with the sample's questions again and again, each copy with another number in its text."""
+    sample = pq.read_table(Path(__file__).parent.parent / "examples" / "raw" / "data-schema.parquet")
+    sample = sample.filter(pc.is_valid(sample["question"]))
+    folder.mkdir()
+    for part in range(8):
+        with pq.ParquetWriter(folder / f"part-{part}.parquet", sample.schema) as writer:
+            for n in range(-(-questions // 96)):
+                text = pc.binary_join_element_wise(sample["question"], f"({part}.{n})", " ")
+                writer.write_table(sample.set_column(0, sample.schema.field(0), text))
+    return folder
 
 
 def same(one: Path, other: Path) -> bool:
@@ -98,7 +115,7 @@ def grow(args: argparse.Namespace, work: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw", type=Path)
+    parser.add_argument("raw", type=Path, nargs="?")
     parser.add_argument("--layout", default="*C_full")
     parser.add_argument("--max-attempts", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=3)
@@ -107,6 +124,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=Path, nargs="*", default=[], help="other raw folders to build, for growth")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
+        args.raw = args.raw or copies(Path(work) / "raw")
         compare(args, Path(work))
         grow(args, Path(work))
 

@@ -10,7 +10,7 @@ from skillfactory.markup import final_answer, verdict
 from skillfactory.patterns import Want
 from skillfactory.prompts import Hints, ReflectionPrompt, Variant
 from skillfactory.records import Attempt, Check, Drop, Question, Reflection, Stop, Verdict
-from skillfactory.seeds import derive, draw_order
+from skillfactory.seeds import derive, draw_orders
 from skillfactory.tasks.base import Task
 
 _TRUTH = {Check.RIGHT: Verdict.CORRECT, Check.WRONG: Verdict.INCORRECT}
@@ -182,7 +182,7 @@ class Deck:
 
     def _in_order(self, cards: Sequence[_Card]) -> list[_Card]:
         names = [card.variant.name for card in cards]
-        order = draw_order(self.how.seed, self.question.id, names, [card.sample for card in cards])
+        order, _ = draw_orders(self.how.seed, self.question.id, names, [card.sample for card in cards])
         return [cards[i] for i in order]
 
     def _place(self, card: _Card) -> int:

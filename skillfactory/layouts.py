@@ -17,7 +17,7 @@ from typing import Protocol
 from skillfactory.errors import ConfigError
 from skillfactory.patterns import Ending, Layout, Want, parse_layout
 from skillfactory.records import Drop
-from skillfactory.seeds import draw_order, rng
+from skillfactory.seeds import draw_orders, rng
 
 
 class Fit(Enum):
@@ -163,9 +163,8 @@ class Hand:
         self.opened = opened
         self.used: set[int] = set()
         self.texts: set[str] = set()
-        where = seed, pool.question_id, self.variants, pool.samples
-        of_a_kind = draw_order(*where)
-        self.orders = {Want.RIGHT: of_a_kind, Want.WRONG: of_a_kind, Want.ANY: draw_order(*where, "any")}
+        of_a_kind, of_any = draw_orders(seed, pool.question_id, self.variants, pool.samples)
+        self.orders = {Want.RIGHT: of_a_kind, Want.WRONG: of_a_kind, Want.ANY: of_any}
 
     def take(self, want: Want, reflected: bool, barred: set[str] | None) -> int | None:
         """The first attempt that fits and isn't used, its variant not `barred`; None if there is none."""

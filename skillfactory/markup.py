@@ -14,6 +14,7 @@ _TAG = re.compile(r"</?(?:think|sample|reflect|answer|verdict)>", re.IGNORECASE)
 # What chat templates put between turns, such as <|im_end|>: spelled out in a text, a tokenizer would take it for the real one.
 _SPECIAL = re.compile(r"<[|｜][^<>|｜\s]{1,40}[|｜]>")
 _VERDICTS = {"correct": Verdict.CORRECT, "incorrect": Verdict.INCORRECT}
+_ENDS = {"<verdict>Correct</verdict>": Verdict.CORRECT, "<verdict>Incorrect</verdict>": Verdict.INCORRECT}
 
 
 def _last_pair(text: str, tag: str, start: int = 0) -> tuple[int, int] | None:
@@ -47,6 +48,9 @@ def final_answer(text: str) -> tuple[str | None, str]:
 
 def verdict(text: str) -> Verdict:
     """What the last `<verdict>` pair of a reflection says (upper or lower case), ABSENT if it says neither."""
+    for word, said in _ENDS.items():
+        if text.endswith(word):
+            return said  # the usual case
     span = _last_pair(text, "verdict")
     if span is None or span[1] - span[0] > 40:
         return Verdict.ABSENT

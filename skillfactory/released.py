@@ -23,7 +23,7 @@ from skillfactory.seeds import digest
 _RESPONSES = ("model_responses__mutated_prompts", "model_responses__example_annotation")
 _REFLECTIONS = "model_responses__mutated_prompts_reflection"
 _VARIANTS = ("prompt_variant", "prompt_type")
-BATCH_BYTES = 8 << 20  # of text read at a time
+BATCH_BYTES = 4 << 20  # of text read at a time
 WHERE, FLAW = "_where", "_flaw"  # columns of regrouped rows: where a row stood in the input, and what is wrong with it
 
 
@@ -78,21 +78,22 @@ class _Strings:
         inner = kind.value_type if self.listed else kind
         if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner)):
             raise InputError(f"{where}: expected strings or lists of strings, not {kind}")
-        self.lengths: np.ndarray  # how many texts each row holds, -1 for a null
+        self.lengths: list[int]  # how many texts each row holds, -1 for a null
         self.values = column.values if self.listed else column
         if self.listed:
-            self.lengths = _numbers(column.value_lengths(), -1)
-            self.starts = _starts(column)
+            self.lengths = _numbers(column.value_lengths(), -1).tolist()
+            self.starts = _starts(column).tolist()
 
         else:
-            self.lengths = np.where(column.is_null(), -1, 1)
+            self.lengths = np.where(column.is_null(), -1, 1).tolist()
+            self.starts = list(range(len(column)))
 
     def count(self, row: int) -> int:
         """How many texts the row holds, -1 for a null."""
-        return int(self.lengths[row])
+        return self.lengths[row]
 
     def text(self, row: int, k: int = 0) -> str | None:
-        value: str | None = self.values[int(self.starts[row]) + k if self.listed else row].as_py()
+        value: str | None = self.values[self.starts[row] + k].as_py()
         return value
 
 
@@ -104,7 +105,8 @@ def _starts(column: pa.Array) -> np.ndarray:
 
 
 def _numbers(array: pa.Array, null: int) -> np.ndarray:
-    numbers: np.ndarray = array.fill_null(null).to_numpy(zero_copy_only=False)
+    filled = array.fill_null(null) if array.null_count else array
+    numbers: np.ndarray = filled.to_numpy(zero_copy_only=False)
     return numbers
 
 
@@ -166,7 +168,7 @@ class Batch:
         flaws = {row: "no_correctness" for row, right in enumerate(self.right) if right is None}
         counts = self.response.lengths
         reasons = {-1: "null_response", 0: "empty_response"}
-        flaws |= {int(row): reasons.get(int(counts[row]), "several_responses") for row in np.flatnonzero(counts != 1)}
+        flaws |= {row: reasons.get(count, "several_responses") for row, count in enumerate(counts) if count != 1}
         flaws |= {row: "no_variant" for row, variant in enumerate(self.variant) if variant is None}
         if self.question.null_count:
             flaws |= {int(row): "no_question" for row in np.flatnonzero(self.question.is_null())}

@@ -5,11 +5,12 @@ So more questions, samples or workers never change what the earlier ones drew.
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
+from typing import Any
 
 import numpy as np
 
-_MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -30,20 +31,26 @@ def digest(*parts: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def draw_order(seed: int, question_id: str, variants: Sequence[str], samples: Sequence[int], purpose: str = "") -> list[int]:
-    """An order in which a question's attempts are drawn: indices into `variants` and `samples`, a seeded permutation.
+def draw_orders(seed: int, question_id: str, variants: Sequence[str], samples: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Two independent orders in which a question's attempts are drawn: indices into `variants` and `samples`, permuted.
 
     The place of an attempt depends on its own (variant, sample) alone, so the order of a subset of the attempts is the
     subset of the order. Lazy curation rests on this: it asks for attempts in the order in which a build will draw them.
-    Orders for different purposes are independent.
     """
-    base = derive(seed, question_id, "draw order", purpose)
-    hashes = {variant: derive(base, variant) for variant in set(variants)}
-    x = np.array([hashes[variant] for variant in variants], np.uint64)
-    x += np.array(samples, np.uint64) * np.uint64(_GOLDEN)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
-        x ^= x >> np.uint64(shift)
-        x *= np.uint64(factor)
-    x ^= x >> np.uint64(31)
-    order: list[int] = np.argsort(x, kind="stable").tolist()
-    return order
+    places = np.array([_name(variant) for variant in variants], np.uint64)
+    places += np.array(samples, np.uint64) * np.uint64(_GOLDEN) + np.uint64(derive(seed, question_id, "draw order"))
+    first = _mixed(places)
+    second = _mixed(first + np.uint64(_GOLDEN))
+    return np.argsort(first, kind="stable").tolist(), np.argsort(second, kind="stable").tolist()
+
+
+@lru_cache(maxsize=1024)
+def _name(variant: str) -> int:
+    return derive(0, variant)
+
+
+def _mixed(x: "np.ndarray[Any, np.dtype[np.uint64]]") -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    """Every number scattered over all 64 bits: the finaliser of splitmix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

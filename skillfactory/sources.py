@@ -19,7 +19,7 @@ from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.regroup import COLUMNS, json_rows, parquet_rows, regroup
 from skillfactory.released import RawReader, RowGroup, row_groups
 
-UNIT_BYTES = 128 << 20  # of uncompressed input
+UNIT_BYTES = 64 << 20  # of uncompressed input
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -143,11 +144,19 @@ def trace_table(rows: Sequence[Row]) -> pa.Table:
 
 def _conversations(rows: Sequence[Row]) -> pa.Array:
     """A user and an assistant turn a row; built flat, as nested Python values are slow to convert."""
-    contents = pa.array([text for row in rows for text in (row.trace.prompt, row.text)], pa.string())
+    contents = _strings([text for row in rows for text in (row.trace.prompt, row.text)])
     turns = pa.StructArray.from_arrays(
         [pa.array(["user", "assistant"] * len(rows), pa.string()), contents], ["role", "content"]
     )
     return pa.ListArray.from_arrays(pa.array(range(0, 2 * len(rows) + 1, 2), pa.int32()), turns)
+
+
+def _strings(texts: Sequence[str]) -> pa.Array:
+    """The texts as an Arrow array; put together by hand, which takes a third of the time of `pa.array` for long ones."""
+    encoded = [text.encode() for text in texts]
+    ends = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(each) for each in encoded], out=ends[1:])
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
 def _segments(rows: Sequence[Row]) -> pa.Array:
