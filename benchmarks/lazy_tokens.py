@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from skillfactory.build.sources import RunPool
 from skillfactory.curate import CurateConfig, Wanted, solve_and_reflect
 from skillfactory.deck import Curated, Curation
 from skillfactory.flow import Completion, Request
 from skillfactory.layouts import Draw, plan
 from skillfactory.records import Question, Reflection, Stop
 from skillfactory.seeds import rng
-from skillfactory.sources import RunPool
 
 TRUE_VERDICTS = 0.75
 BAR = 5.0

@@ -181,7 +181,7 @@ def _audit(config: Any, progress: Progress) -> Result:
 
 
 def _show_audit(audit: Any) -> Iterable[str]:
-    from skillfactory.audit_table import table
+    from skillfactory.audit.table import table
 
     return table(audit)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skillfactory.arithmetic import MAX_DIGITS, MAX_RUN, MAX_TOKENS, Outcome, claims
+from skillfactory.audit.arithmetic import MAX_DIGITS, MAX_RUN, MAX_TOKENS, Outcome, claims
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "arithmetic.json").read_text("utf-8"))
 

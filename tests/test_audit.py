@@ -11,8 +11,8 @@ import pytest
 from silver import attempt, row, simple, write
 
 from skillfactory.audit import OTHER, Audit, AuditConfig, audit, count_bounded
-from skillfactory.audit_table import table
-from skillfactory.claimledger import ClaimLedger
+from skillfactory.audit.claims import ClaimLedger
+from skillfactory.audit.table import table
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.stats import share
 from skillfactory.traces import Row

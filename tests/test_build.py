@@ -179,8 +179,8 @@ def test_row_groups_batches_and_files_may_cut_questions_anywhere(tmp_path: Path)
 
 def test_units_may_cut_questions_anywhere(tmp_path: Path) -> None:
     from skillfactory.build import Builder, Counts
-    from skillfactory.released import RawReader, row_groups
-    from skillfactory.sources import RawSource
+    from skillfactory.build.released import RawReader, row_groups
+    from skillfactory.build.sources import RawSource
 
     rows = raw_rows(9, samples=5)
     write(rows, tmp_path / "raw.parquet", row_group_size=7)

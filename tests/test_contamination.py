@@ -11,8 +11,8 @@ import pytest
 from silver import attempt, row, write
 
 from skillfactory.audit import AuditConfig, audit
-from skillfactory.audit_table import table
-from skillfactory.contamination import Contamination, Evaluation, canonical_form, unordered, words
+from skillfactory.audit.contamination import Contamination, Evaluation, canonical_form, unordered, words
+from skillfactory.audit.table import table
 from skillfactory.errors import InputError
 from skillfactory.stats import share
 

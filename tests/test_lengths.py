@@ -9,8 +9,8 @@ from rawdata import raw_rows, write
 from tiny_model import save_tiny_model
 
 from skillfactory.build import BuildConfig, build
+from skillfactory.build.lengths import TokenCounter
 from skillfactory.errors import InputError
-from skillfactory.lengths import TokenCounter
 from skillfactory.markup import parse
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from skillfactory.assemble import FullPool
+from skillfactory.build.assemble import FullPool
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit, Plan
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from skillfactory.arithmetic import Outcome, claims
-from skillfactory.duplicates import fingerprint
+from skillfactory.audit.arithmetic import Outcome, claims
+from skillfactory.audit.duplicates import fingerprint
 from skillfactory.stats import Share, share
 
 GROUPS = (

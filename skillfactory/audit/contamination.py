@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skillfactory.duplicates import fingerprint
+from skillfactory.audit.duplicates import fingerprint
 from skillfactory.errors import InputError
 from skillfactory.rows import count_rows, read_batches
 from skillfactory.stats import Share, share

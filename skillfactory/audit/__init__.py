@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skillfactory.claimledger import ClaimLedger, Claims
-from skillfactory.contamination import Contamination, Search
-from skillfactory.duplicates import DuplicateLedger, Duplicates
+from skillfactory.audit.claims import ClaimLedger, Claims
+from skillfactory.audit.contamination import Contamination, Search
+from skillfactory.audit.duplicates import DuplicateLedger, Duplicates
+from skillfactory.audit.faults import faults
 from skillfactory.errors import ConfigError
-from skillfactory.faults import faults
 from skillfactory.layouts import Draw
 from skillfactory.markup import verdict
 from skillfactory.patterns import Ending

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from skillfactory.assemble import FullPool
+from skillfactory.build.assemble import FullPool
+from skillfactory.build.regroup import COLUMNS, json_rows, parquet_rows, regroup
+from skillfactory.build.released import RawReader, RowGroup, row_groups
 from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
-from skillfactory.regroup import COLUMNS, json_rows, parquet_rows, regroup
-from skillfactory.released import RawReader, RowGroup, row_groups
 
 UNIT_BYTES = 64 << 20  # of uncompressed input
 

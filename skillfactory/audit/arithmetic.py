@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from skillfactory.rationals import Value, divide, tolerance_holds
+from skillfactory.audit.rationals import Value, divide, tolerance_holds
 
 MAX_DIGITS = 24  # of a number
 MAX_TOKENS = 64  # of one side of a claim

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from skillfactory.assemble import FullPool, Words, assemble
+from skillfactory.build.assemble import FullPool, Words, assemble
+from skillfactory.build.directory import claim, clear, describe, keep_some
+from skillfactory.build.lengths import TokenCounter, refit
+from skillfactory.build.parallel import each_unit
+from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 from skillfactory.layouts import Draw, Plan, plan
-from skillfactory.lengths import TokenCounter, refit
 from skillfactory.markup import render
-from skillfactory.parallel import each_unit
 from skillfactory.progress import Progress, Silent
 from skillfactory.prompts import load_phrases
 from skillfactory.records import Drop
 from skillfactory.seeds import derive, rng
-from skillfactory.sources import RawSource, RunSource, Source, Unordered, open_source
-from skillfactory.tracedir import claim, clear, describe, keep_some
 from skillfactory.traces import Row, TraceWriter, write_drops
 
 _FLUSH = 16 << 20  # characters of traces held before a row group is written

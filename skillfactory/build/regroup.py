@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, question_id
 from skillfactory.errors import InputError
-from skillfactory.released import FLAW, WHERE, Batch, Columns, RawReader, question_id
 
 PARTITION_BYTES = 64 << 20
 _ROWS = 2000  # held at a time

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from skillfactory.audit import Audit, LayoutAudit
-from skillfactory.claimledger import Claims
-from skillfactory.contamination import Contamination
+from skillfactory.audit.claims import Claims
+from skillfactory.audit.contamination import Contamination
 from skillfactory.stats import Share, Spread
 
 
