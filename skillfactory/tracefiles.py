@@ -22,12 +22,14 @@ class TraceFiles:
 
     @classmethod
     def open(cls, directory: Path, columns: Sequence[str]) -> "TraceFiles":
-        """The traces in `directory`; InputError if there are none, or if they lack one of `columns`."""
+        """The traces in `directory`; InputError if they are none or not all, or lack one of `columns`."""
         parts = tuple(sorted((directory / "traces").glob("*.parquet")))
+        account = _account(directory)
+        if account.get("finished") is False:
+            raise InputError(f"{directory}: the build was stopped before its end; run the same build again")
         if not parts:
-            raise InputError(
-                f"{directory}: no traces here; expected traces/*.parquet, as `skillfactory build --output` writes them"
-            )
+            reason = "no traces here; expected traces/*.parquet, as `skillfactory build --output` writes them"
+            raise InputError(f"{directory}: {_no_trace(directory) if account else reason}")
         rows = 0
         for part in parts:
             try:
@@ -38,6 +40,8 @@ class TraceFiles:
             missing = [name for name in columns if name not in found]
             if missing:
                 raise InputError(f"{part}: the columns {', '.join(missing)} are missing; found: {', '.join(found)}")
+        if not rows:
+            raise InputError(f"{directory}: {_no_trace(directory)}")
         return cls(directory, parts, rows)
 
     def batches(self, part: Path, columns: Sequence[str] | None = None, size: int = 256) -> Iterator[pa.RecordBatch]:
@@ -48,12 +52,21 @@ class TraceFiles:
 
     def settings(self) -> dict[str, Any]:
         """The settings of the build, {} if it left no account."""
-        path = self.directory / "build.json"
-        if not path.exists():
-            return {}
-        try:
-            account = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not a JSON file: {error}") from error
-        settings = account.get("settings", {}) if isinstance(account, dict) else {}
+        settings = _account(self.directory).get("settings", {})
         return settings if isinstance(settings, dict) else {}
+
+
+def _account(directory: Path) -> dict[str, Any]:
+    """What the build says of itself in build.json, {} if it left no account."""
+    path = directory / "build.json"
+    if not path.exists():
+        return {}
+    try:
+        account = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not a JSON file: {error}") from error
+    return account if isinstance(account, dict) else {}
+
+
+def _no_trace(directory: Path) -> str:
+    return f"the build made no trace: see {directory / 'drops'}"

@@ -1,6 +1,7 @@
 """The audit counts what traces hold and finds what is wrong with them."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,17 @@ def test_phrases_without_end_are_counted_in_bounded_memory() -> None:
 def test_a_directory_without_traces_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no traces here; expected traces/\*\.parquet"):
         audit(AuditConfig(tmp_path))
+
+
+def test_a_build_that_did_not_end_is_refused_and_one_without_traces_says_where_the_reasons_are(tmp_path: Path) -> None:
+    made = write(tmp_path / "made", [SOUND])
+    (made / "build.json").write_text('{"command": "build", "settings": {}, "finished": false}')
+    with pytest.raises(InputError, match=r"made: the build was stopped before its end; run the same build again"):
+        audit(AuditConfig(made))
+    shutil.rmtree(made / "traces")
+    (made / "build.json").write_text('{"command": "build", "settings": {}, "finished": true}')
+    with pytest.raises(InputError, match=r"made: the build made no trace: see .*made/drops"):
+        audit(AuditConfig(made))
 
 
 def test_a_missing_column_names_those_found(tmp_path: Path) -> None:

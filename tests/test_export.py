@@ -105,6 +105,13 @@ def test_traces_over_the_length_are_left_out_on_demand_and_counted(to: str, trac
     )
 
 
+def test_an_export_of_no_trace_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+    traces = write(tmp_path / "traces", simple(2, (100,)))
+    with pytest.raises(InputError, match="no trace is left to export: over_max_length 2"):
+        run(traces, "chat", tmp_path / "out", max_length=9, drop_long=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_length_of_exactly_the_limit_fits(traces: Path, tmp_path: Path) -> None:
     assert run(traces, "trl", tmp_path / "out", max_length=5000).funnel.kept == 10
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from skillfactory.errors import ConfigError, unknown
+from skillfactory.errors import ConfigError, InputError, unknown
 from skillfactory.export.folder import ACCOUNT, claimed
 from skillfactory.export.target import ExportConfig, Summary, Written
 from skillfactory.funnel import Funnel
@@ -45,9 +45,16 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
             written = target(source, folder, config, progress)
         finally:
             progress.end()
+        if not written.kept:
+            raise InputError(f"no trace is left to export: {_lost(written)}")
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
     funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
     return Summary(config.to, config.folder, funnel, files, written.notes)
+
+
+def _lost(written: Written) -> str:
+    """What became of the traces of an export."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in written.dropped.items()) or "the target wrote none"
 
 
 def resolve(name: str) -> Target:
