@@ -142,7 +142,7 @@ def _build(config: Any, progress: Progress) -> Result:
 def _show_build(summary: Any) -> Iterator[str]:
     yield from map(str, summary.funnels)
     layouts = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.traces.items())) or "none"
-    yield f"{summary.output}: traces of {summary.questions:,} questions ({layouts})"
+    yield f"{summary.output}: traces from {summary.questions:,} questions ({layouts})"
     yield from (f"note: {note}" for note in summary.notes)
 
 

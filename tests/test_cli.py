@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_the_tour_of_the_readme_shows_what_the_commands_print(tmp_path: Path) ->
     text = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(r"^    \$ (.*)\n((?:    (?!\$).*\n)*)", text.replace("\\\n", ""), re.MULTILINE)
     tour = {command: textwrap.dedent(output).splitlines() for command, output in blocks}
-    (tmp_path / "answers.jsonl").write_text("\n".join(tour.pop("cat answers.jsonl")), encoding="utf-8")
+    assert (ROOT / "examples" / "answers.jsonl").read_text("utf-8").splitlines() == tour.pop("cat examples/answers.jsonl")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     ran = 0
     for command, shown in tour.items():
@@ -84,7 +85,15 @@ def test_the_tour_of_the_readme_shows_what_the_commands_print(tmp_path: Path) ->
         missing = [line for line in shown if not any(other.startswith(line.partition("…")[0]) for other in said)]
         assert not missing, f"{command} prints\n{done.stdout}"
         ran += 1
-    assert ran == 5
+    assert ran == 6
+
+
+def test_what_the_tour_makes_is_ignored_by_git() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    made = {*re.findall(r"--output (\S+)", text), "traces-trl", "demo"}
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    patterns = [line.strip("/") for line in ignored if line.startswith("/")]
+    assert not [name for name in made if not any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def shown_commands(text: str) -> list[str]:
