@@ -12,6 +12,8 @@ Every command also takes `--recipe FILE` (a YAML file with options under the com
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a bug of ours with its traceback, 2 something that you
 can mend, 130 stopped with Ctrl-C. Values of a repeatable option may also be separated by commas, KEY=VALUE pairs excepted.
+
+Code of your own is named as `module:object`. The module is looked for among the installed packages and in the current folder.
 """
 
 

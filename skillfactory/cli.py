@@ -27,7 +27,12 @@ _ABOUT = "Silver traces that teach a language model cognitive skills, made from 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command line `argv` (the process's own if None)."""
+    """The exit code of the command line `argv` (the process's own if None).
+
+    Modules that options name as `module:object` are found in the current folder too, after the installed ones.
+    """
+    if not {"", str(Path.cwd())} & set(sys.path):  # the console script's path lacks it; `python -m` has it
+        sys.path.append(str(Path.cwd()))
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     try:

@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -31,8 +33,14 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        remedy = f"install it with: pip install 'skillfactory[{extra}]'"
+        remedy = f"install it with: pip install '.[{extra}]' in the clone of SkillFactory"
         raise ConfigError(f"{module} can't be imported ({error}); {remedy}") from error
+
+
+def searched() -> str:
+    """Where a module was looked for, in words: the folders beside the installed packages."""
+    own = [entry or str(Path.cwd()) for entry in sys.path if not entry.startswith((sys.prefix, sys.base_prefix))]
+    return ", ".join(["looked in the installed packages", *dict.fromkeys(own)])
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -156,6 +156,19 @@ def test_a_bug_shows_its_traceback_and_exit_code_1(tmp_path: Path) -> None:
     assert "ZeroDivisionError: oh" in done.stderr
 
 
+def test_the_console_script_finds_code_of_yours_in_the_current_folder_and_says_where_it_looked(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from skillfactory.tasks.multiplication import Multiplication as Mine\n", encoding="utf-8"
+    )
+    script = str(Path(sys.executable).with_name("skillfactory"))
+    done = subprocess.run([script, "tasks", "mine:Mine"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    options = ["--task", "countdown", "--questions", "1", "--output", "run", "--engine", "none_such:Engine"]
+    done = subprocess.run([script, "curate", *options], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert re.search(f"No module named 'none_such'; looked in the installed packages.*, {tmp_path}\n$", done.stderr)
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import time\ndef task():\n    print('here', flush=True)\n    time.sleep(60)\n", encoding="utf-8"

@@ -33,7 +33,9 @@ def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_there_are() ->
 
 def test_a_missing_library_is_answered_with_the_install_that_brings_it() -> None:
     assert require("json", "hf").__name__ == "json"
-    with pytest.raises(ConfigError, match=r"no_such_library can't be imported .*pip install 'skillfactory\[hf\]'$"):
+    with pytest.raises(
+        ConfigError, match=r"no_such_library can't be imported .*pip install '\.\[hf\]' in the clone of SkillFactory$"
+    ):
         require("no_such_library", "hf")
 
 

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from skillfactory.config import from_options
-from skillfactory.errors import ConfigError, unknown
+from skillfactory.errors import ConfigError, searched, unknown
 from skillfactory.flow import Engine
 
 ENGINES: Mapping[str, str] = {
@@ -29,7 +29,7 @@ def imported(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"'{name}' can't be imported: {error}") from error
+        raise ConfigError(f"'{name}' can't be imported: {error}; {searched()}") from error
     except AttributeError as error:
         raise ConfigError(f"'{name}' can't be imported: module '{module}' has no '{attribute}'") from error
 

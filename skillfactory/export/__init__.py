@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from skillfactory.errors import ConfigError, InputError, unknown
+from skillfactory.errors import ConfigError, InputError, searched, unknown
 from skillfactory.export.folder import ACCOUNT, claimed
 from skillfactory.export.target import ExportConfig, Summary, Written
 from skillfactory.funnel import Funnel
@@ -64,5 +64,7 @@ def resolve(name: str) -> Target:
     path, _, attribute = TARGETS.get(name, name).partition(":")
     try:
         return cast(Target, getattr(importlib.import_module(path), attribute))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, ValueError) as error:  # ValueError: no name before the colon
+        raise ConfigError(f"the export target '{name}' can't be imported: {error}; {searched()}") from error
+    except AttributeError as error:
         raise ConfigError(f"the export target '{name}' can't be imported: {error}") from error
