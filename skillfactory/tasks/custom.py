@@ -37,7 +37,6 @@ class Custom(DataTask):
     form: str = "and nothing else"  # what is said to the model of the answer's form
     grader: str = "exact"
     timeout: float = 5.0  # seconds of processor time for one grade by a function of yours
-    workers: int = 2
 
     name: ClassVar[str] = "custom"
 
@@ -84,7 +83,7 @@ class Custom(DataTask):
         elif self.grader == "choice" and (len(gold) != 1 or gold.upper() not in ascii_uppercase):
             problem = "not a letter"
         elif self.grader == "math":
-            problem = usable_gold(gold, self.workers) or ""
+            problem = usable_gold(gold) or ""
         elif self.grader == "exact" and not gold:
             problem = "empty"
         if problem:
@@ -106,13 +105,13 @@ class Custom(DataTask):
             case "choice":
                 return letter_grade(question.answer.upper(), text, [])
             case "math":
-                return equivalent(question.answer, text, self.workers)
+                return equivalent(question.answer, text)
             case _:
                 return self._own(question, text)
 
     def _own(self, question: Question, answer: str) -> Grade:
         """The grade by a function of the user's."""
-        box = shared(f"{__name__}:serve", self.grader, workers=self.workers, timeout=self.timeout, trusted=True)
+        box = shared(f"{__name__}:serve", self.grader, timeout=self.timeout, trusted=True)
         match box.call(answer, question.facts["answer"], question.facts.get("row", {})):
             case Returned([str(check), str(reason)]):
                 return Grade(Check(check), reason)

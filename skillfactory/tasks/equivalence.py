@@ -1,8 +1,9 @@
 """Mathematical equivalence of two short LaTeX or plain texts, through math-verify in a worker process that can be killed.
 
 What the library takes for equal but a grader must not is refused here, before it is asked: `5 6` (which it adds up), chains
-such as `6 = 12`, several boxes, numerals of different bases, a pair against a set, a word against its anagram. Decimals have to
-be exact; only an irrational gold can be met by a decimal, to twelve places.
+such as `6 = 12`, words and digits in text commands (which it leaves out), several boxes, numerals of different bases, a pair
+against a set, a word against its anagram. Units are taken off here, since it takes `2t` for 2. Decimals have to be exact; only
+an irrational gold can be met by a decimal, to twelve places.
 """
 
 import re
@@ -22,15 +23,35 @@ UNPARSEABLE = Grade(Check.WRONG, "unparseable")
 _SAME_TEXT = Grade(Check.RIGHT, "same_text")
 
 _SIDE_BY_SIDE = re.compile(r"[0-9.](?:\s|\\[ ,;:!])+[0-9.]")
-_EQUALS = re.compile(r"(?<![<>!\\:])=(?!=)")
+_EQUALS = re.compile(r"(?<![<>!\\:])=(?!=)|≈|\\approx")
 _NAME = re.compile(r"\s*\\?[A-Za-z]{1,8}(?:_\{?[A-Za-z0-9]{1,3}\}?)?'?(?:\s*\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*")
 _BASE = re.compile(r"[0-9A-Fa-f]_\{?(?:\\text\{)?([0-9]{1,2})\}{0,2}$")
 _LETTERS = re.compile(r"[A-Za-z' -]+")
 _WORD = re.compile(r"[A-Za-z]{4}")  # shorter ones may be products of variables
 _PLAIN = re.compile(r"[0-9./+-]+")
+_IGNORED = re.compile(r"\\(?:[lc]?dots\w*|[pb]?mod)(?![A-Za-z])|(?<=[0-9)}])\s*['\"]")  # what the library passes over
+_COMMAND = r"\\(?:text(?:bf|it|rm|sf|tt|up|sc|normal)?|[mh]box|math(?:rm|bf|it|sf|tt)|operatorname|rm|bf|it)(?![A-Za-z])\*?"
+_IN_TEXT = re.compile(_COMMAND + r"\s*(?:\{([^{}]*)\})?")
+_POWER = r"(?:\s*\^\s*\{?[23]\}?)?"
+_LAST_TEXT = re.compile(_COMMAND + r"\s*\{([^{}]*)\}" + _POWER + r"$")
+_LAST_WORDS = re.compile(r"(?<=[0-9})\s])([A-Za-z]{2,}(?:[ /]+[A-Za-z]{2,})*)" + _POWER + r"$")
+_BLANKS_AT_END = re.compile(r"(?:\s|\\[ ,;:!]|~)+$")
+_LENGTHS = "mm cm dm m km inch inches in foot feet ft yard yards yd mile miles mi millimeter centimeter meter kilometer"
+_OTHER_UNITS = """
+mg g kg gram grams kilogram kilograms ton tons tonne tonnes ounce ounces oz pound pounds lb lbs
+ml l liter liters litre litres gallon gallons gal quart quarts pint pints cup cups cc acre acres hectare hectares
+s sec secs second seconds min mins minute minutes h hr hrs hour hours day days week weeks month months year years yr yrs
+degree degrees deg radian radians celsius fahrenheit kelvin percent dollar dollars cent cents euro euros rupee rupees
+mph kph kmh n newton newtons j joule joules w watt watts v volt volts a ampere amperes ohm ohms hz hertz pascal pascals
+unit units square squared cubic cubed cube sq cu per meters metre metres centimeters centimetre centimetres
+millimeters millimetre millimetres kilometers kilometre kilometres
+"""
+_UNITS = frozenset((_LENGTHS + _OTHER_UNITS).split())
+_FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp gcd lcm det max min sgn"
+_HARMLESS = frozenset(("and", "or", *_FUNCTIONS.split()))  # in a text command: what joins a list, and functions
 
 
-def equivalent(gold: str, answer: str, workers: int = 2, seconds: float = SECONDS) -> Grade:
+def equivalent(gold: str, answer: str, seconds: float = SECONDS) -> Grade:
     """Whether `answer` equals `gold` as mathematics. The order matters: the gold decides which form is wanted.
 
     UNDECIDED "timeout" and "worker_died" if the worker is lost over it. A gold must have passed `usable_gold`.
@@ -43,17 +64,18 @@ def equivalent(gold: str, answer: str, workers: int = 2, seconds: float = SECOND
     if want.removesuffix(".") == got:
         return _SAME_TEXT
     grade = _plainly(want, got, _is_word(gold)) or _refused(want, got)
-    return grade or _asked(want, got, workers, seconds)
+    return grade or _asked(_without_unit(want, want), _without_unit(got, want), seconds)
 
 
-def usable_gold(gold: str, workers: int = 2) -> str | None:
+def usable_gold(gold: str) -> str | None:
     """Why `gold` can't be one (it is too long, can't be parsed, or isn't equal to itself), or None if it can."""
     want = unwrapped(gold)
     if not want or len(want) > MAX_CHARS:
         return "empty" if not want else "too_long"
     if _plain(want) is not None or _is_word(gold):
         return None
-    grade = _refused(want, want) or _asked(want, want, workers, SECONDS)
+    bare = _without_unit(want, want)
+    grade = _refused(want, want) or _asked(bare, bare, SECONDS)
     return None if grade.check is Check.RIGHT else grade.reason
 
 
@@ -83,6 +105,10 @@ def _refused(want: str, got: str) -> Grade | None:
     """The grade of an answer in a form that can't be right, whatever the library would make of it."""
     if _SIDE_BY_SIDE.search(got) or "\\boxed" in got or "\\fbox" in got or "$" in got.replace("\\$", ""):
         return UNPARSEABLE
+    if set(_IGNORED.findall(got)) - set(_IGNORED.findall(want)):
+        return UNPARSEABLE
+    if _has_words(_without_unit(got, want), want):
+        return Grade(Check.WRONG, "words")
     sides = _EQUALS.split(got)
     allowed = len(_EQUALS.findall(want))
     if len(sides) > 1 + max(1, allowed) or (not allowed and len(sides) == 2 and not _NAME.fullmatch(sides[0])):
@@ -90,9 +116,47 @@ def _refused(want: str, got: str) -> Grade | None:
     bases = [_BASE.search(text) for text in (want, got)]
     if bases[1] and not (bases[0] and bases[0][1] == bases[1][1]):
         return Grade(Check.WRONG, "other_base")
+    if _in_other_case(got, want):
+        return Grade(Check.WRONG, "other_case")
     if {_shape(want), _shape(got)} == {"tuple", "list"}:
         return Grade(Check.WRONG, "other_brackets")
     return None
+
+
+def _words(text: str) -> list[str]:
+    """The words and numbers of a text, in lower case."""
+    return re.findall(r"[0-9]+|[^\W\d_]+", text.casefold())
+
+
+def _without_unit(text: str, gold: str) -> str:
+    """`text` without the unit at its end: known words, or those of the gold; a single letter is one in a text command only.
+
+    In the gold itself any text command at the end is one.
+    """
+    for form in (_LAST_TEXT, _LAST_WORDS):
+        found = form.search(text)
+        if found and text[: found.start()].strip():
+            known = _UNITS | set(_words(gold) if form is _LAST_TEXT or text != gold else ())
+            if {*_words(found[1])} <= known and not re.search("[0-9]", found[1]):
+                return _BLANKS_AT_END.sub("", text[: found.start()])
+    return text
+
+
+def _has_words(got: str, want: str) -> bool:
+    """Whether a text command of `got` says more than a name, a function, what joins a list or what the gold says."""
+    said = {" ".join(_words(found[1] or found[0])) for found in _IN_TEXT.finditer(want)}
+    for found in _IN_TEXT.finditer(got):
+        words = _words(found[1] or found[0])
+        known = len(words) <= 1 and all(word in _HARMLESS or (len(word) == 1 and word.isalpha()) for word in words)
+        if not known and " ".join(words) not in said:
+            return True
+    return False
+
+
+def _in_other_case(got: str, want: str) -> bool:
+    """Whether a letter of `want` stands in `got` in the other case only. The library folds some: subscripts, E and e."""
+    ours, theirs = (set(re.sub(r"\\[A-Za-z]+", "", text)) for text in (got, want))
+    return any(letter.isalpha() and letter.swapcase() in theirs - ours for letter in ours - theirs)
 
 
 def _shape(text: str) -> str:
@@ -114,9 +178,9 @@ def _shape(text: str) -> str:
     return "tuple" if enclosed and "," in body else ""
 
 
-def _asked(want: str, got: str, workers: int, seconds: float) -> Grade:
+def _asked(want: str, got: str, seconds: float) -> Grade:
     """The grade that a worker gives."""
-    box = shared(f"{__name__}:judge", workers=workers)
+    box = shared(f"{__name__}:judge")
     match box.call(want, got, timeout=seconds):
         case Returned([str(check), str(reason)]):
             return Grade(Check(check), reason)
@@ -133,8 +197,9 @@ def judge() -> Callable[[str, str], tuple[str, str]]:
     verifier = require("math_verify", "math")
     parser = require("math_verify.parser", "math")
     latex = require("latex2sympy2_extended.latex2sympy2", "math")
+    cased = latex.ConversionConfig(lowercase_symbols=False)  # X is not x
     forms = latex.NormalizationConfig(
-        basic_latex=True, units=True, malformed_operators=True, nits=True, boxed="none", equations=False
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
 
     def parse(text: str) -> Any:
@@ -142,7 +207,9 @@ def judge() -> Callable[[str, str], tuple[str, str]]:
         normal = latex.normalize_latex(text, config=forms)
         is_real = not parser.should_treat_as_complex(normal)
         try:
-            return latex.latex2sympy(normal, is_real=is_real, convert_degrees=False, normalization_config=None)
+            return latex.latex2sympy(
+                normal, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=cased
+            )
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001  the parser raises anything, bare Exception among it, at what it can't read

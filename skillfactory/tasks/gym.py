@@ -35,7 +35,6 @@ class Gym:
     dataset: str
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     timeout: float = 30.0  # seconds of processor time for one question or one score
-    workers: int = 1
 
     name: ClassVar[str] = "gym"
     levels: ClassVar[tuple[str, ...]] = ("all",)
@@ -51,7 +50,7 @@ class Gym:
                 raise ConfigError(f"gym: '{key}' is derived for every question and can't be set in 'config'")
 
     def _call(self, what: str, seed: int, question: str = "", answer: str = "") -> Outcome:
-        box = shared(f"{__name__}:serve", workers=self.workers, fresh=True)
+        box = shared(f"{__name__}:serve", fresh=True)
         settings = json.dumps(dict(self.config), sort_keys=True)
         return box.call(self.dataset, settings, what, seed, question, answer, timeout=self.timeout)
 

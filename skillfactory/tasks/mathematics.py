@@ -104,7 +104,6 @@ class Equivalence(DataTask):
     source: str
     problem: str = "problem"  # the column of the question
     solution: str = "answer"  # the column of the gold answer
-    workers: int = 2  # processes that compare, at most
 
     name: ClassVar[str] = "mathematics"
     answer_format: ClassVar[str] = _MATH_GOLD
@@ -119,14 +118,14 @@ class Equivalence(DataTask):
     def gold(self, facts: Facts) -> str:
         """The gold answer as it is written, provided that it can be parsed and is equal to itself."""
         gold = str(facts["answer"]).strip()
-        reason = usable_gold(gold, self.workers)
+        reason = usable_gold(gold)
         if reason:
             raise UnusableRowError("bad_gold", f"{reason}: {gold}")
         return gold
 
     def check(self, question: Question, answer: str) -> Grade:
         """Whether `answer` is equivalent to the gold answer; see `equivalence`."""
-        return equivalent(question.answer, answer, self.workers)
+        return equivalent(question.answer, answer)
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class OpenThoughts(Equivalence):
         answers = boxed(after_thinking(response))
         if not answers or not all(answers):
             raise UnusableRowError("no_boxed")
-        gold = settled(answers, lambda a, b: equivalent(a, b, self.workers).check is Check.RIGHT)
+        gold = settled(answers, lambda a, b: equivalent(a, b).check is Check.RIGHT)
         if gold is None:
             raise UnusableRowError("boxed_differ", " | ".join(answers[:4]))
         return {"question": question, "answer": gold}
