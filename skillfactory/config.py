@@ -135,7 +135,7 @@ def given(namespace: argparse.Namespace, config_type: type[Any]) -> dict[str, An
         if hasattr(namespace, ".".join(option.key)):
             place = values.setdefault(outer[0], {}) if outer else values
             place[leaf] = getattr(namespace, ".".join(option.key))
-    return checked(config_type, values, lambda key: names[key])
+    return checked(config_type, values, lambda key: names[key], raw=True)
 
 
 def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable[str]) -> dict[str, Any]:
@@ -158,11 +158,16 @@ def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable
             raise ConfigError(f"{path}: {unknown('stage', name, known)}")
     if stage not in content:
         raise ConfigError(f"{path}: says nothing of '{stage}' (it has: {', '.join(content) or 'nothing'})")
-    return checked(config_type, content[stage] or {}, lambda key: f"{path}: {'.'.join((stage, *key))}")
+    return checked(config_type, content[stage] or {}, lambda key: f"{path}: {'.'.join((stage, *key))}", raw=True)
 
 
-def checked(config_type: type[Any], values: Any, name: Callable[[Key], str], outer: Key = ()) -> dict[str, Any]:
-    """`values` with every key known and every value of its field's type; `name` says how messages call a key."""
+def checked(
+    config_type: type[Any], values: Any, name: Callable[[Key], str], outer: Key = (), *, raw: bool = False
+) -> dict[str, Any]:
+    """`values` with every key known and every value of its field's type; `name` says how messages call a key.
+
+    `raw` leaves text under Mapping[str, Any] as it is: these are options of a task or an engine, whose own fields type them.
+    """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name(outer)}: expected a mapping of options, came {came(values)}")
     known = {setting.name: setting for setting in settings(config_type)}
@@ -172,10 +177,10 @@ def checked(config_type: type[Any], values: Any, name: Callable[[Key], str], out
         if setting is None:
             raise ConfigError(f"{name(outer)}: {unknown('key', str(key), known)}")
         if setting.nested is not None:
-            result[key] = checked(setting.nested, value, name, (*outer, key))
+            result[key] = checked(setting.nested, value, name, (*outer, key), raw=raw)
         else:
             split = bool(setting.metadata.get("split", True))
-            result[key] = coerce(value, setting.kind, name((*outer, key)), split=split)
+            result[key] = coerce(value, setting.kind, name((*outer, key)), split=split, raw=raw)
     return result
 
 

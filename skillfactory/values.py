@@ -1,7 +1,7 @@
 """Values of configuration fields: text given by a recipe or a flag, turned into what the field's type says.
 
 Types: str, int, float, bool, Path, StrEnum, Literal, tuples and string-keyed mappings of these, and each of them `| None`.
-`Any`, for options that only their consumer knows, reads text as YAML does.
+`Any` reads text as YAML does, unless it is to be left `raw` for a consumer that knows the type.
 """
 
 import types
@@ -45,18 +45,21 @@ def choices(kind: Any) -> tuple[str, ...]:
     return tuple(kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
 
-def coerce(value: Any, kind: Any, where: str, *, split: bool = True) -> Any:
+def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool = False) -> Any:
     """`value` as a `kind`, text parsed; ConfigError says what was expected at `where` and what came.
 
-    A tuple takes a list or one value; text items are split at commas unless `split` is off.
+    A tuple takes a list or one value; text items are split at commas unless `split` is off. `raw` leaves what is of any type
+    as it came. A mapping may come as the text of a YAML (so also JSON) flow mapping.
     """
     if kind is Any:
-        return _untyped(value, where)
+        return value if raw else _untyped(value, where)
     inner = bare(kind)
     if inner is not kind and (value is None or (isinstance(value, str) and value.lower() in _NONE)):
         return None
     if is_mapping(inner):
-        return {key: coerce(item, get_args(inner)[1], f"{where} {key}") for key, item in _pairs(value, where)}
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value, raw = _untyped(value, where), True  # its values have their types already
+        return {key: coerce(item, get_args(inner)[1], f"{where} {key}", raw=raw) for key, item in _pairs(value, where)}
     if is_many(inner):
         items = value if isinstance(value, (list, tuple)) else [value]
         parts = [part for item in items for part in (_parts(item) if split else [item])]

@@ -109,15 +109,51 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
     assert from_recipe(tmp_path, "stage: {output: o, layout: '*C, full'}").layout == ("*C, full",)
 
 
-def test_options_of_unknown_type_are_read_as_yaml_alike_in_flags_and_recipes(tmp_path: Path) -> None:
-    expected = {"on": True, "n": 3, "sizes": [3, 4], "name": "x", "none": None}
-    flags = from_flags(
-        "--output", "o", *(f"--loose={pair}" for pair in ("on=true", "n=3", "sizes=[3, 4]", "name=x", "none=null"))
-    )
-    recipe = from_recipe(tmp_path, "stage: {output: o, loose: {'on': true, n: 3, sizes: [3, 4], name: x, none: null}}")
-    assert (flags.loose, recipe.loose) == (expected, expected)
-    with pytest.raises(ConfigError, match=r"^--loose a: expected a YAML value, came '\[1'$"):
-        from_flags("--output", "o", "--loose", "a=[1")
+LOOSE = {"revision": "0123456", "version": "1.10", "day": "2024-01-01", "on": "yes", "sizes": "[3, 4]", "none": "null"}
+
+
+def test_options_that_their_consumer_types_stay_text_alike_in_flags_and_recipes(tmp_path: Path) -> None:
+    flags = from_flags("--output", "o", *(f"--loose={name}={text}" for name, text in LOOSE.items()))
+    plain = ", ".join(f"'{name}': {text}" for name, text in LOOSE.items() if name != "sizes")
+    recipe = from_recipe(tmp_path, f"stage: {{output: o, loose: {{{plain}, sizes: '[3, 4]'}}}}")
+    assert (flags.loose, recipe.loose) == (LOOSE, LOOSE)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    revision: str | None = None
+    threads: int | None = None
+    exact: bool = True
+    args: Mapping[str, Any] = field(default_factory=dict)
+    free: Any = None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("revision", "0123456", "0123456"),
+        ("revision", "1.10", "1.10"),
+        ("revision", "2024-01-01", "2024-01-01"),
+        ("revision", "none", None),
+        ("threads", "1", 1),
+        ("exact", "false", False),
+        (
+            "args",
+            '{"quantization": "fp8", "seqs": 4, "revision": "0123"}',
+            {"quantization": "fp8", "seqs": 4, "revision": "0123"},
+        ),
+        ("args", "seqs=4", {"seqs": 4}),
+        ("args", {"seqs": "4", "sizes": ["1", "x"]}, {"seqs": 4, "sizes": [1, "x"]}),  # as a recipe holds it
+        ("free", "[1, a]", [1, "a"]),
+    ],
+)
+def test_an_option_means_what_the_type_of_its_consumers_field_says(name: str, text: Any, value: Any) -> None:
+    assert getattr(from_options(Consumer, {name: text}, "option"), name) == value
+
+
+def test_a_flow_mapping_that_does_not_close_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^option args: expected a YAML value, came '\{a'$"):
+        from_options(Consumer, {"args": "{a"}, "option")
 
 
 def test_a_stage_with_nothing_under_it_has_its_defaults(tmp_path: Path) -> None:
