@@ -15,6 +15,7 @@ from random import Random
 from typing import Protocol
 
 from skillfactory.errors import ConfigError
+from skillfactory.markup import attempt_body
 from skillfactory.patterns import Ending, Layout, Want, parse_layout
 from skillfactory.records import Drop
 from skillfactory.seeds import draw_orders, rng
@@ -47,7 +48,7 @@ class Pool(Protocol):
         """Whether attempt `i` is of the wanted correctness, holds an answer and, if `reflected`, has a valid reflection."""
 
     def text(self, i: int) -> str | None:
-        """The stripped text of attempt `i`, None if it isn't known yet; equal texts are equal attempts."""
+        """The text of attempt `i`, None if it isn't known yet; what looks the same in a trace is the same attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class Draw:
             )
         if max_attempts < 1 or repeats < 1:
             raise ConfigError(f"max_attempts and repeats must be at least 1, not {max_attempts} and {repeats}")
+        for layout in layouts:
+            least = layout.least(max_attempts)
+            if layout.high.value(max_attempts) < least and any(item.star for item in layout.items):
+                raise ConfigError(f"layout '{layout.name}' needs at least {least} attempts, and max_attempts is {max_attempts}")
         return cls(tuple(layouts), tuple(weights), max_attempts, repeats, unique_variants)
 
 
@@ -145,8 +150,7 @@ def _plan_layout(name: str, layout: Layout, draw: Draw, hand: "Hand", seed: int,
 def _totals(layout: Layout, maximum: int, random: Random, size: int) -> Iterator[int | None]:
     """The numbers of attempts of the traces to plan; None where the pattern itself says."""
     stars = any(item.star for item in layout.items)
-    least = max(1, sum(item.low.value(maximum) for item in layout.items if item.single))
-    low = max(least, layout.low.value(maximum))
+    low = layout.least(maximum)
     high = max(low, layout.high.value(maximum))
     if layout.each:
         yield from range(low, high + 1)
@@ -177,6 +181,7 @@ class Hand:
                 continue
             text = pool.text(i)
             if text is not None:
+                text = attempt_body(text)
                 if text in self.texts:
                     continue
                 self.texts.add(text)
@@ -189,7 +194,7 @@ class Hand:
     def put_back(self, picks: Sequence[int]) -> None:
         """Frees attempts that a failed trace had taken."""
         self.used.difference_update(picks)
-        self.texts.difference_update(text for i in picks if (text := self.pool.text(i)) is not None)
+        self.texts.difference_update(attempt_body(text) for i in picks if (text := self.pool.text(i)) is not None)
 
 
 class _Place:

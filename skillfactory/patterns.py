@@ -72,6 +72,10 @@ class Layout:
     reuse: bool = False  # may use attempts that other traces of the question use
     order: tuple[int, ...] = field(init=False)  # of the items as they are filled: those first that ask for most
 
+    def least(self, maximum: int) -> int:
+        """The fewest attempts that a trace of it can have, where a star stretches."""
+        return max(1, sum(item.low.value(maximum) for item in self.items if item.single), self.low.value(maximum))
+
     def __post_init__(self) -> None:
         items = self.items
         rank = [(item.star, not item.single, item.want is Want.ANY) for item in items]
@@ -98,10 +102,12 @@ def parse_layout(text: str) -> Layout:
     """The layout that a name, a pattern, or `name = pattern` stands for; ConfigError says what can't be read, and where."""
     name, _, pattern = text.partition("=")
     if "->" in name or not pattern.strip():
-        name, pattern = text, NAMED.get(text.strip(), text)
-        if "->" not in pattern:
-            raise unknown("layout", text.strip(), NAMED)
-    body = pattern.strip()
+        name, pattern = text, text
+    body = NAMED.get(pattern.strip(), pattern.strip())
+    if "->" not in body:
+        raise unknown("layout", body, NAMED)
+    if not name.strip() or "|" in name or not name.strip().isprintable():
+        raise ConfigError(f"layout '{body}': expected a name without line breaks and '|' before '=', not {name.strip()!r}")
     head, *options = body.split(";")
     shape, _, ending = head.partition("->")
     if ending.strip() not in list(Ending):
@@ -110,7 +116,7 @@ def parse_layout(text: str) -> Layout:
     for option in options:
         read |= _option(option.strip(), body)
     layout = Layout(name.strip(), tuple(_items(shape, body)), Ending(ending.strip()), **read)
-    _validate(layout, body)
+    _validate(layout, body, "low" in read)
     return layout
 
 
@@ -128,6 +134,8 @@ def _option(option: str, body: str) -> dict[str, Any]:
         low, high = _range(found[2], body)
         if "C" in (low.base, high.base):
             raise ConfigError(f"layout '{body}': the total n can't depend on C")
+        if (high.base, high.plus) == ("", 0):
+            raise ConfigError(f"layout '{body}': a trace has at least one attempt, and n is {found[2].strip()}")
         return {"low": low, "high": high, "each": bool(found[1])}
     if option not in _OPTIONS:
         raise unknown(f"option in layout '{body}':", option, [*_OPTIONS, "n=LOW..HIGH", "each n=LOW..HIGH"])
@@ -170,16 +178,19 @@ def _range(text: str, body: str) -> tuple[Bound, Bound]:
                 f"layout '{body}': expected a number, max, max-1 or C (correct ones so far), not '{part.strip()}'"
             )
         bounds.append(Bound(found[1] or "", int((found[2] or "0").replace(" ", ""))))
+        if not found[1] and bounds[-1].plus < 0:
+            raise ConfigError(f"layout '{body}': expected a number of attempts, not {bounds[-1].plus}")
     if len(bounds) > 2:
         raise ConfigError(f"layout '{body}': expected one number or low..high, not '{text}'")
+    if bounds[0].base == bounds[-1].base and bounds[0].plus > bounds[-1].plus:
+        raise ConfigError(f"layout '{body}': '{text}' is empty: its first number is above its second")
     return bounds[0], bounds[-1]
 
 
-def _validate(layout: Layout, body: str) -> None:
+def _validate(layout: Layout, body: str, sized: bool) -> None:
     """Refuses patterns that promise what they can't hold."""
     items = layout.items
     stars = any(item.star for item in items)
-    sized = (layout.low, layout.high) != (Bound("", 1), Bound("max", 0)) or layout.each
 
     def refuse(why: str) -> None:
         raise ConfigError(f"layout '{body}': {why}")
@@ -188,6 +199,10 @@ def _validate(layout: Layout, body: str) -> None:
         refuse("it holds no attempt")
     if sized and not stars:
         refuse("n= needs a place that stretches, such as A*")
+    for k, item in enumerate(items):
+        counted = "C" in (item.low.base, item.high.base)
+        if counted and any(before.star and before.want is Want.RIGHT for before in items[:k]):
+            refuse("a bound C can't count a C* before it, as stars are filled last")
     last = items[-1]
     ends = layout.ending
     if ends in (Ending.ANSWER, Ending.CONFIRM) and (last.want is not Want.RIGHT or not last.single or last.group):

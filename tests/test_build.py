@@ -1,7 +1,9 @@
 """Building: from released raw data in any shape to the same traces, with every row and trace accounted for."""
 
 import json
-import shutil
+import multiprocessing
+import os
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +18,15 @@ import pytest
 from rawdata import PREFIX, REFLECTIONS, VARIANTS, raw_rows, write
 
 from skillfactory.build import BuildConfig, BuildSummary, build
-from skillfactory.errors import ConfigError, InputError
+from skillfactory.build.assemble import Words
+from skillfactory.build.parallel import each_unit
+from skillfactory.build.released import RawReader, Wanted, row_groups
+from skillfactory.build.sources import RawSource
+from skillfactory.build.unit import Builder, Counts
+from skillfactory.errors import ConfigError, InputError, RunLockedError
+from skillfactory.layouts import Draw
 from skillfactory.markup import final_answer, parse, verdict
+from skillfactory.prompts import load_phrases
 from skillfactory.records import Verdict
 
 Row = dict[str, Any]
@@ -178,16 +187,12 @@ def test_row_groups_batches_and_files_may_cut_questions_anywhere(tmp_path: Path)
 
 
 def test_units_may_cut_questions_anywhere(tmp_path: Path) -> None:
-    from skillfactory.build import Builder, Counts
-    from skillfactory.build.released import RawReader, row_groups
-    from skillfactory.build.sources import RawSource
-
     rows = raw_rows(9, samples=5)
     write(rows, tmp_path / "raw.parquet", row_group_size=7)
-    groups = row_groups([str(tmp_path / "raw.parquet")], {})
+    groups = row_groups([str(tmp_path / "raw.parquet")], Wanted())
     spans = tuple((k, k + 1) for k in range(len(groups)))
-    config = BuildConfig(inputs=("",), output=tmp_path / "out", layout=("*C_full",))
-    builder = Builder(RawSource(RawReader(groups, {}, ()), spans), config, tmp_path / "out")
+    source = RawSource(RawReader(groups, Wanted()), spans)
+    builder = Builder(source, Draw.read(["*C_full"]), Words(load_phrases()), 0, tmp_path / "out")
     counts = Counts()
     for unit in range(len(spans)):
         counts.add(builder.unit(unit))
@@ -205,11 +210,14 @@ def test_bad_rows_are_counted_with_their_reason_and_the_run_goes_on(tmp_path: Pa
         ({PREFIX: None}, "null_response"),
         ({PREFIX: []}, "empty_response"),
         ({PREFIX: ["a", "b"]}, "several_responses"),
+        ({PREFIX: [None]}, "empty_response"),
+        ({PREFIX: [""]}, "empty_response"),
         ({f"{PREFIX}__eval_is_correct": []}, "no_correctness"),
         ({f"{PREFIX}__eval_is_correct": None}, "no_correctness"),
         ({f"{PREFIX}__eval_is_correct": [None]}, "no_correctness"),
         ({"prompt_variant": None}, "no_variant"),
         ({"question": None}, "no_question"),
+        ({"question": ""}, "no_question"),
     ]
     for k, (change, _) in enumerate(spoil):
         rows[4 * k] |= change
@@ -224,7 +232,9 @@ def test_bad_rows_are_counted_with_their_reason_and_the_run_goes_on(tmp_path: Pa
     assert found
     assert "None" not in {row["gold"] for row in found}
     drops = pq.read_table(tmp_path / "out" / "drops").to_pylist()
-    assert {(tmp_path / "raw.parquet").as_posix() + f":{4 * k}" for k in range(8)} <= {drop["subject_id"] for drop in drops}
+    assert {(tmp_path / "raw.parquet").as_posix() + f":{4 * k}" for k in range(len(spoil))} <= {
+        drop["subject_id"] for drop in drops
+    }
 
 
 def test_equal_question_texts_with_other_golds_are_other_questions(tmp_path: Path) -> None:
@@ -322,4 +332,111 @@ def test_settings_that_can_not_be_met_are_refused_before_any_work(tmp_path: Path
         built("x", tmp_path / "out", "*X")
     with pytest.raises(InputError, match="expected an input"):
         build(BuildConfig(output=tmp_path / "out"))
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    with pytest.raises(ConfigError, match=r"seed: expected a number from 0 to 2\^63 - 1"):
+        BuildConfig(inputs=("x",), seed=1 << 63)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bytes_that_are_no_text_and_halves_of_surrogates_become_replacements(tmp_path: Path) -> None:
+    rows = raw_rows(4)
+    _, expected = built(write(rows, tmp_path / "a.parquet"), tmp_path / "a")
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps(row).replace("Try 0", "Try \\ud83d") for row in rows))
+    _, found = built(tmp_path / "b.jsonl", tmp_path / "b")
+    assert [row["attempt_ids"] for row in found] == [row["attempt_ids"] for row in expected]
+    bad = pa.array([row[PREFIX][0].encode().replace(b"Try 0", b"Try \xff") for row in rows]).view(pa.string())
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.set_column(table.column_names.index(PREFIX), PREFIX, bad), tmp_path / "c.parquet")
+    _, found = built(tmp_path / "c.parquet", tmp_path / "c")
+    assert [row["attempt_ids"] for row in found] == [row["attempt_ids"] for row in expected]
+    assert any("Try \ufffd" in row["conversations"][1]["content"] for row in found)
+
+
+def test_columns_of_json_lines_are_those_of_their_first_lines_together(tmp_path: Path) -> None:
+    rows = raw_rows(4)
+    _, expected = built(write(rows, tmp_path / "a.parquet"), tmp_path / "a")
+    first = {key: value for key, value in rows[0].items() if key != REFLECTIONS}
+    (tmp_path / "b.jsonl").write_text("\n".join(["{}", *map(json.dumps, [first, *rows[1:]])]))
+    summary, found = built(tmp_path / "b.jsonl", tmp_path / "b")
+    assert len(found) >= len(expected) - 2  # one attempt has lost its reflections
+    assert summary.funnels[0].dropped == {"no_question": 1}
+
+
+def test_a_layout_with_reflections_needs_their_column(tmp_path: Path) -> None:
+    source = write([{k: v for k, v in row.items() if k != REFLECTIONS} for row in raw_rows(3)], tmp_path / "raw.parquet")
+    with pytest.raises(InputError, match=f"no column '{REFLECTIONS}'"):
+        built(source, tmp_path / "out")
+    assert built(source, tmp_path / "plain", "no_reflection")[1]
+
+
+def test_a_question_that_is_no_text_is_an_error_with_the_column(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "What?"}]
+    source = write([row | {"question": chat} for row in raw_rows(2)], tmp_path / "raw.parquet")
+    with pytest.raises(InputError, match=r"raw.parquet, column 'question': expected strings or lists of strings, not list<"):
+        built(source, tmp_path / "out")
+
+
+def test_lists_of_one_are_read_as_that_one_in_every_column(tmp_path: Path) -> None:
+    rows = raw_rows(5)
+    _, expected = built(write(rows, tmp_path / "a.parquet"), tmp_path / "a")
+    wrapped = [row | {key: [row[key]] for key in ("question", "answer", "prompt_variant")} for row in rows]
+    assert built(write(wrapped, tmp_path / "b.parquet"), tmp_path / "b")[1] == expected
+
+
+def test_a_folder_with_two_kinds_of_data_is_not_guessed_at(tmp_path: Path) -> None:
+    write(raw_rows(2), tmp_path / "raw" / "a.parquet")
+    (tmp_path / "raw" / "b.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="holds both Parquet"):
+        built(tmp_path / "raw", tmp_path / "out")
+
+
+def test_a_variant_that_no_attempt_has_is_noted(tmp_path: Path) -> None:
+    source = write(raw_rows(3), tmp_path / "raw.parquet")
+    summary, _ = built(source, tmp_path / "out", variants=("original", "orignal"))
+    assert summary.notes == ("no usable attempt is of the variant orignal",)
+
+
+def test_every_layout_is_in_the_account_of_traces(tmp_path: Path) -> None:
+    source = write(raw_rows(6), tmp_path / "raw.parquet")
+    summary, _ = built(source, tmp_path / "out", "paper", "late = I{30} C -> answer")
+    assert summary.traces["late"] == 0
+    assert summary.dropped == {"late": 6}
+
+
+def test_two_builds_do_not_share_a_directory(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    source = write(raw_rows(2), tmp_path / "raw.parquet")
+    built(source, tmp_path / "out")
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(RunLockedError, match="another build is writing here"):
+        built(source, tmp_path / "out")
+
+
+class UnportableError(Exception):
+    """An error that can be pickled but not taken out again."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one + other)
+
+
+def failing(unit: int) -> int:
+    if unit == 3:
+        raise UnportableError("no ", "luck")
+    return unit
+
+
+def dying(unit: int) -> int:
+    if multiprocessing.parent_process() is not None:
+        os._exit(0)
+    return unit
+
+
+def test_an_error_in_a_worker_ends_the_work_whatever_it_is() -> None:
+    with pytest.raises((UnportableError, RuntimeError), match="no luck"):
+        list(each_unit(failing, 40, 2))
+    with pytest.raises(RuntimeError, match="worker processes died"):
+        list(each_unit(slow_dying, 4, 2))
+
+
+def slow_dying(unit: int) -> int:
+    time.sleep(0.5 if multiprocessing.parent_process() is None else 0)
+    return dying(unit)

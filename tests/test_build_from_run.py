@@ -1,5 +1,6 @@
 """From a curated run to traces: lazy and eager curation end in the very same ones."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -34,7 +35,7 @@ def curated(output: Path, mode: str, layout: str, **options: Any) -> Path:
         output=output,
         task="multiplication",
         level="2",
-        questions=30,
+        questions=options.pop("questions", 30),
         mode=mode,  # type: ignore[arg-type]
         samples=6,
         reflections=3,
@@ -71,7 +72,7 @@ def test_a_lazy_run_read_with_other_layouts_says_so(tmp_path: Path) -> None:
     lazy = curated(tmp_path / "lazy", "lazy", "0C")
     summary, _ = built(lazy, tmp_path / "out", "*C_full", seed=3)
     assert summary.notes == (
-        "the run was curated lazily with another layout, seed: traces will lack attempts, and not at random",
+        "the run was curated lazily with other layout, seed: traces will lack attempts, and not at random",
     )
 
 
@@ -94,3 +95,40 @@ def test_runs_and_raw_data_do_not_mix_and_an_empty_run_says_so(tmp_path: Path) -
         part.unlink()
     with pytest.raises(InputError, match="the run holds no finished part yet"):
         build(BuildConfig(inputs=(str(run),), output=tmp_path / "out"))
+
+
+def test_two_runs_over_the_same_questions_are_refused_and_over_others_are_not(tmp_path: Path) -> None:
+    runs = [curated(tmp_path / f"run{seed}", "lazy", "0C", seed=seed) for seed in (0, 0, 1)]
+    again = curated(tmp_path / "again", "eager", "0C")
+    for pair in ((runs[0], again), (runs[0], runs[0])):
+        with pytest.raises(InputError, match="traces of both would have the same ids"):
+            build(BuildConfig(inputs=tuple(map(str, pair)), output=tmp_path / "out"))
+    assert build(BuildConfig(inputs=(str(again), str(runs[2])), output=tmp_path / "out", layout=("0C",))).questions == 60
+
+
+def test_a_lazy_run_brings_its_seed_along(tmp_path: Path) -> None:
+    lazy = curated(tmp_path / "lazy", "lazy", "*C", seed=5)
+    summary, few = built(lazy, tmp_path / "out")
+    assert summary.notes == ()
+    _, many = built(curated(tmp_path / "eager", "eager", "*C", seed=5), tmp_path / "whole", "*C", seed=5)
+    assert few == many
+
+
+def test_variants_chosen_from_a_lazy_run_are_noted(tmp_path: Path) -> None:
+    lazy = curated(tmp_path / "lazy", "lazy", "*C")
+    summary, _ = built(lazy, tmp_path / "out", variants=("original",))
+    assert "curated lazily with other variants" in summary.notes[0]
+
+
+def test_an_unfinished_run_is_noted_and_parts_of_other_settings_are_left_out(tmp_path: Path) -> None:
+    run = curated(tmp_path / "run", "eager", "0C", questions=100)
+    state = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(state | {"finished": False}))
+    summary, _ = built(run, tmp_path / "out", "0C")
+    assert summary.notes == (f"{run} isn't finished under its present settings: 2 parts of it were used",)
+    part = run / "completions" / "part-00001.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.replace_schema_metadata({b"stamp": b"another"}), part)
+    summary, _ = built(run, tmp_path / "out2", "0C")
+    assert summary.notes == (f"{run} isn't finished under its present settings: 1 parts of it were used",)
+    assert summary.questions == 64

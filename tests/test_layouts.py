@@ -127,7 +127,7 @@ cards = st.text("CIciX", max_size=24)
 
 
 @settings(max_examples=300, deadline=None)
-@given(cards, st.sampled_from([*NAMED, "mine = I* C -> answer; n=1..6"]), st.integers(0, 99), st.integers(1, 7))
+@given(cards, st.sampled_from([*NAMED, "mine = I* C -> answer; n=1..6"]), st.integers(0, 99), st.integers(2, 7))
 def test_no_attempt_is_used_twice_and_places_get_what_they_want(text: str, layout: str, seed: int, most: int) -> None:
     pool, draw = Cards(text), Draw.read([layout], most)
     planned = plan(pool, draw, seed)
@@ -242,12 +242,32 @@ def test_no_reflection_takes_attempts_that_none_was_valid_for() -> None:
         ("C -> answer; n=2..3", "needs a place that stretches"),
         ("B C -> answer", "(...) at 'B C'"),
         (" -> answer", "it holds no attempt"),
+        ("C{-1} C -> answer", "expected a number of attempts, not -1"),
+        ("I{3..1} C -> answer", "'3..1' is empty"),
+        ("A* C -> answer; n=5..2", "'5..2' is empty"),
+        ("A* C -> answer; n=0", "a trace has at least one attempt"),
+        ("C -> answer; n=1..max", "needs a place that stretches"),
+        ("C* I{0..C} C -> answer", "a bound C can't count a C* before it"),
+        ("= C -> answer", "expected a name"),
+        ("a|b = C -> answer", "expected a name without line breaks and '|'"),
     ],
 )
 def test_a_bad_pattern_says_what_and_where(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_layout(text)
     assert message in str(caught.value)
+
+
+def test_a_layout_that_needs_more_than_the_most_is_refused() -> None:
+    assert drawn(RICH, "0C", max_attempts=1) == ["C"]
+    for layout in ("*C", "*CC", "*C*IC"):
+        with pytest.raises(ConfigError, match="needs at least 2 attempts, and max_attempts is 1"):
+            Draw.read([layout], max_attempts=1)
+
+
+def test_what_looks_the_same_in_a_trace_is_the_same_attempt() -> None:
+    pool = Cards("CC", texts=["a <think><answer>1</answer>", "a <sample><answer>1</answer>"])
+    assert [len(found.picks) for found in plan(pool, Draw.read(["no_reflection"]), 0).plans] == [1]
 
 
 @pytest.mark.parametrize(
@@ -269,4 +289,5 @@ def test_a_name_can_be_given_to_a_pattern() -> None:
     layout = parse_layout("stop when verified = I* C -> answer; n=1..max")
     assert layout.name == "stop when verified"
     assert layout.ending is Ending.ANSWER
+    assert parse_layout("mine = paper").items == parse_layout("paper").items
     assert drawn("IIIIIC", "stop when verified = I* C -> answer; n=4..4") == ["IIIC"]

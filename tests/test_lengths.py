@@ -10,7 +10,7 @@ from tiny_model import save_tiny_model
 
 from skillfactory.build import BuildConfig, build
 from skillfactory.build.lengths import TokenCounter
-from skillfactory.errors import InputError
+from skillfactory.errors import ConfigError, InputError
 from skillfactory.markup import parse
 
 
@@ -79,3 +79,14 @@ def test_a_limit_that_nothing_meets_drops_all_with_the_reason(tokenizer: str, so
 def test_a_tokenizer_that_can_not_be_loaded_is_named(source: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenizer '.*nowhere' can't be loaded"):
         TokenCounter(str(tmp_path / "nowhere"))
+
+
+def test_a_template_that_drops_the_thinking_is_refused(tokenizer: str, tmp_path: Path) -> None:
+    for path in Path(tokenizer).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    template = (tmp_path / "chat_template.jinja").read_text()
+    (tmp_path / "chat_template.jinja").write_text(template.replace("message.content", "message.content.split('</think>')[-1]"))
+    counter = TokenCounter(str(tmp_path))
+    assert counter.count("question", "response") > 0
+    with pytest.raises(ConfigError, match="drops a part of the assistant turn"):
+        counter.count("question", "<think>\nhm\n</think>\n\n<answer>\n1\n</answer>")

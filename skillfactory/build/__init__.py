@@ -3,33 +3,27 @@
 The work is cut into units that depend on the input alone, so the output has the same bytes with any number of workers.
 """
 
-import gc
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skillfactory.build.assemble import FullPool, Words, assemble
+from skillfactory.build.assemble import Words
 from skillfactory.build.directory import claim, clear, describe, keep_some
-from skillfactory.build.lengths import TokenCounter, refit
 from skillfactory.build.parallel import each_unit
+from skillfactory.build.released import Wanted
 from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
+from skillfactory.build.unit import Builder, Counts
+from skillfactory.config import dump
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
-from skillfactory.layouts import Draw, Plan, plan
-from skillfactory.markup import render
+from skillfactory.layouts import Draw
 from skillfactory.progress import Progress, Silent
 from skillfactory.prompts import load_phrases
-from skillfactory.records import Drop
-from skillfactory.seeds import derive, rng
-from skillfactory.traces import Row, TraceWriter, write_drops
-
-_FLUSH = 16 << 20  # characters of traces held before a row group is written
+from skillfactory.seeds import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class BuildConfig:
     )
     max_attempts: int = field(default=5, metadata={"help": "the most attempts in a trace (L_max for the layout 'paper')"})
     repeats: int = field(default=1, metadata={"help": "how often each layout is built per question, from unused attempts"})
-    seed: int = field(default=0, metadata={"help": "seed of every draw"})
+    seed: int | None = field(default=None, metadata={"help": "seed of every draw", "shown": "0; for a lazy run, its own"})
     variants: tuple[str, ...] = field(
         default=(), metadata={"help": "use attempts of these prompt variants only", "shown": "all"}
     )
@@ -83,122 +77,20 @@ class BuildConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}: expected a number above 0, not {value}")
+        if self.seed is not None and not 0 <= self.seed < 1 << 63:
+            raise ConfigError(f"seed: expected a number from 0 to 2^63 - 1, not {self.seed}")
 
     def settings(self) -> dict[str, Any]:
-        """What the output depends on, as JSON-safe values."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("output", "workers", "overwrite")}
-        return {
-            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        """What the output depends on, as JSON-safe values; the phrases by a hash of their words."""
+        values = dump(self)
+        for name in ("output", "workers", "overwrite"):
+            del values[name]
+        words = asdict(load_phrases(self.phrases)).values()
+        return values | {"seed": self.seed or 0, "phrases": digest(*(phrase for kind in words for phrase in kind))}
 
     def draw(self) -> Draw:
         """The layouts, parsed."""
         return Draw.read(self.layout or ("paper",), self.max_attempts, self.repeats, self.unique_variants)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What one unit, or all of them, came to."""
-
-    attempts: int = 0
-    lost_attempts: Counter[str] = field(default_factory=Counter)
-    traces: Counter[str] = field(default_factory=Counter)  # by layout
-    lost_traces: Counter[str] = field(default_factory=Counter)
-    ids: list[np.ndarray] = field(default_factory=list)  # a hash of every question, 8 bytes each
-
-    def add(self, other: "Counts") -> None:
-        self.attempts += other.attempts
-        self.lost_attempts += other.lost_attempts
-        self.traces += other.traces
-        self.lost_traces += other.lost_traces
-        self.ids += other.ids
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Holds the search for cyclic garbage: a unit makes none, and to search all rows held takes a seventh of its time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-class Builder:
-    """Builds one unit of a source at a time; it pickles, so that worker processes can have one each."""
-
-    def __init__(self, source: Source, config: BuildConfig, output: Path) -> None:
-        self.source, self.config, self.output = source, config, output
-        self.draw = config.draw()
-        self.words = Words(load_phrases(config.phrases))
-        self._counter: TokenCounter | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_counter": None}  # a tokenizer is loaded where it is used
-
-    def unit(self, number: int) -> Counts:
-        """Builds a unit and writes its part files; gives back its counts."""
-        with _no_collection():
-            return self._unit(number)
-
-    def _unit(self, number: int) -> Counts:
-        counts = Counts()
-        drops: list[Drop] = []
-        ids: list[int] = []
-        part = f"part-{number:05d}.parquet"
-        writer = TraceWriter(self.output / "traces" / part)
-        random = rng(self.config.seed, "shuffle", number)
-        for pool in self.source.pools(number):
-            if isinstance(pool, Drop):
-                drops.append(pool)
-                continue
-            ids.append(derive(0, pool.question_id))
-            counts.attempts += len(pool.variants)
-            for row in self.traces(pool):
-                if isinstance(row, Drop):
-                    drops.append(row)
-                else:
-                    counts.traces[row.trace.layout] += 1
-                    writer.add(row)
-                    if writer.size > _FLUSH:
-                        writer.flush(random)
-        writer.flush(random)
-        writer.close()
-        write_drops(drops, self.output / "drops" / part)
-        counts.ids.append(np.array(ids, np.uint64))
-        for drop in drops:
-            (counts.lost_attempts if drop.stage == "rows" else counts.lost_traces)[drop.reason] += 1
-        return counts
-
-    def traces(self, pool: FullPool) -> Iterator[Row | Drop]:
-        """The traces of one question, or why they are not."""
-        planned = plan(pool, self.draw, self.config.seed)
-        yield from planned.drops
-        for number, chosen in enumerate(planned.plans):
-            yield self._row(chosen, pool) if self.config.tokenizer is None else self._fitted(number, planned.plans, pool)
-
-    def _row(self, chosen: Plan, pool: FullPool) -> Row:
-        trace = assemble(chosen, pool, self.words, self.config.seed)
-        text, segments = render(trace)
-        return Row(trace, pool.gold, text, segments, None)
-
-    def _fitted(self, number: int, plans: list[Plan], pool: FullPool) -> Row | Drop:
-        """The row with its token count; parts are exchanged for shorter ones until it fits."""
-        if self._counter is None:
-            self._counter = TokenCounter(self.config.tokenizer or "")
-        row = self._row(plans[number], pool)
-        row.tokens = self._counter.count(pool.prompt, row.text)
-        while self.config.max_tokens is not None and row.tokens > self.config.max_tokens:
-            shorter = refit(plans[number], plans, pool)
-            if shorter is None:
-                return Drop("length", plans[number].trace_id, "over_max_tokens", f"{row.tokens} tokens")
-            plans[number] = shorter
-            row = self._row(shorter, pool)
-            row.tokens = self._counter.count(pool.prompt, row.text)
-        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +101,7 @@ class BuildSummary:
     funnels: tuple[Funnel, ...]  # attempts, traces
     questions: int
     traces: Mapping[str, int]  # by layout
+    dropped: Mapping[str, int]  # traces, by layout
     notes: tuple[str, ...] = ()  # what the user should know of the settings
 
     def to_dict(self) -> dict[str, Any]:
@@ -216,6 +109,7 @@ class BuildSummary:
         return {
             "questions": self.questions,
             "traces": dict(sorted(self.traces.items())),
+            "dropped": dict(sorted(self.dropped.items())),
             "funnels": [funnel.to_dict() for funnel in self.funnels],
             "notes": list(self.notes),
         }
@@ -228,11 +122,21 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary
     read and for an output that holds something else, ConfigError for layouts and settings.
     """
     progress = progress or Silent()
-    config.draw()  # refuses a bad layout before any work
-    source = open_source(config.inputs, config.columns, config.variants)
+    reflected = any(layout.reflected for layout in config.draw().layouts)  # refuses a bad layout before any work
+    source = open_source(config.inputs, Wanted(config.columns, frozenset(config.variants), reflected))
     config, notes = _as_curated(config, source)
     settings = config.settings()
-    claim(config.output, settings, config.overwrite)
+    with claim(config.output, settings, config.overwrite):
+        counts = _build(source, config, progress)
+        for layout in config.draw().layouts:
+            counts.traces.setdefault(layout.name, 0)
+        summary = _summary(config, counts, notes)
+        describe(config.output, settings, summary.to_dict())
+    return summary
+
+
+def _build(source: Source | Unordered, config: BuildConfig, progress: Progress) -> Counts:
+    """Builds every unit, regrouped rows if need be, and keeps as many traces as are wanted."""
     scratch = config.output / ".scratch"
     try:
         if isinstance(source, Unordered):
@@ -247,39 +151,45 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary
         shutil.rmtree(scratch, ignore_errors=True)
         progress.end()
     if config.limit is not None:
-        gone = keep_some(config.output, config.limit, config.seed)
-        counts.traces -= gone
+        gone = keep_some(config.output, config.limit, config.seed or 0)
+        counts.traces.subtract(gone)
         counts.lost_traces["over_limit"] += gone.total()
-    summary = _summary(config, counts, notes)
-    describe(config.output, settings, summary.to_dict())
-    return summary
+        counts.lost_by_layout += gone
+    return counts
 
 
 def _as_curated(config: BuildConfig, source: Source | Unordered) -> tuple[BuildConfig, tuple[str, ...]]:
-    """The settings with the layouts that a lazy run was curated for, if none are given; notes where they ask for others.
+    """The settings with the layouts and the seed that a lazy run was curated for, where none are given; and notes.
 
     A lazy run holds what its own layouts and seed draw; others find too little there, and no longer at random.
     """
-    wanted = source.wanted if isinstance(source, RunSource) else []
-    if not wanted:
+    if not isinstance(source, RunSource):
         return config, ()
-    if not config.layout:
+    notes, wanted = source.notes, source.wanted
+    if wanted:
         names = ("layout", "max_attempts", "repeats", "unique_variants")
-        config = replace(config, **{name: wanted[0][name] for name in names})
-    now = {name: getattr(config, name) for name in wanted[0]}
-    other = sorted({name for asked in wanted for name in now if asked[name] != now[name]})
-    note = f"the run was curated lazily with another {', '.join(other)}: traces will lack attempts, and not at random"
-    return config, (note,) if other else ()
+        adopted: dict[str, Any] = {} if config.layout else {name: wanted[0][name] for name in names}
+        seed = wanted[0]["seed"] if config.seed is None else config.seed
+        config = replace(config, **adopted, seed=seed)
+        other = {name for asked in wanted for name, value in asked.items() if getattr(config, name) != value}
+        other |= {"variants"} if config.variants else set()
+        if other:
+            names_of = ", ".join(sorted(other))
+            notes += (f"the run was curated lazily with other {names_of}: traces will lack attempts, and not at random",)
+    return config, notes
 
 
 def _summary(config: BuildConfig, counts: Counts, notes: tuple[str, ...]) -> BuildSummary:
     attempts, traces = counts.attempts, counts.traces.total()
     lost_attempts, lost_traces = +counts.lost_attempts, +counts.lost_traces
+    unseen = sorted(set(config.variants) - counts.variants)
+    if unseen:
+        notes += (f"no usable attempt is of the variant {', '.join(unseen)}",)
     funnels = (
         Funnel("build", "attempts", attempts + lost_attempts.total(), attempts, lost_attempts),
         Funnel("build", "traces", traces + lost_traces.total(), traces, lost_traces),
     )
-    return BuildSummary(config.output, funnels, sum(map(len, counts.ids)), counts.traces, notes)
+    return BuildSummary(config.output, funnels, sum(map(len, counts.ids)), counts.traces, counts.lost_by_layout, notes)
 
 
 def _run(source: Source, config: BuildConfig, progress: Progress) -> Counts:
@@ -288,7 +198,9 @@ def _run(source: Source, config: BuildConfig, progress: Progress) -> Counts:
     total = sum(source.size(unit) for unit in range(source.units))
     progress.begin("build", "attempts", total)
     counts = Counts()
-    for done in each_unit(Builder(source, config, config.output).unit, source.units, config.workers):
+    words = Words(load_phrases(config.phrases))
+    builder = Builder(source, config.draw(), words, config.seed or 0, config.output, config.tokenizer, config.max_tokens)
+    for done in each_unit(builder.unit, source.units, config.workers):
         counts.add(done)
         progress.advance(done.attempts + done.lost_attempts.total(), f"{counts.traces.total():,} traces")
     return counts

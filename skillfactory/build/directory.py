@@ -3,25 +3,46 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from skillfactory import __version__
-from skillfactory.errors import InputError
+from skillfactory.errors import InputError, RunLockedError
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
 from skillfactory.traces import DROPS, SCHEMA, open_writer, write_drops
 
+_LOCK = ".lock"
 _TABLES = {"traces": SCHEMA, "drops": DROPS}
 
 
-def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Makes `directory` ready for a build with `settings`; InputError if something else stands there."""
+@contextmanager
+def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
+    """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there."""
+    _check(directory, settings, overwrite)
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunLockedError(f"{directory}: another build is writing here; wait for it or choose another --output") from error
+    try:
+        _check(directory, settings, overwrite)
+        describe(directory, settings, None)
+        clear(directory)
+        yield
+    finally:
+        lock.release()
+
+
+def _check(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     path = directory / "build.json"
     if path.is_file():
         state = json.loads(path.read_text("utf-8"))
@@ -32,11 +53,8 @@ def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None
                 f"{directory}: holds a build with other settings ({', '.join(changed)}); "
                 "choose another --output or add --overwrite"
             )
-    elif directory.exists() and any(directory.iterdir()):
+    elif directory.exists() and any(entry.name != _LOCK for entry in directory.iterdir()):
         raise InputError(f"{directory}: not empty, and no build.json says that a build wrote it; choose another --output")
-    directory.mkdir(parents=True, exist_ok=True)
-    describe(directory, settings, None)
-    clear(directory)
 
 
 def clear(directory: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from skillfactory.build.assemble import FullPool
-from skillfactory.errors import InputError, require
+from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.layouts import Fit, Plan
 
 
@@ -18,17 +18,24 @@ class TokenCounter:
             self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(tokenizer)
         except (OSError, ValueError) as error:
             raise InputError(f"tokenizer '{tokenizer}' can't be loaded: {error}") from error
+        self._name = tokenizer
         self._template = bool(self._tokenizer.chat_template)
 
     def count(self, prompt: str, response: str) -> int:
         """Tokens of the user turn and the assistant turn with all that the template puts around them.
 
-        A tokenizer without a chat template counts prompt, line break, response and the end-of-text token.
+        A tokenizer without a chat template counts prompt, line break, response and the end-of-text token. A template that
+        drops a part of the response, as some do with what stands in `<think>`, is a ConfigError.
         """
         if not self._template:
             return len(self._ids(f"{prompt}\n{response}", True)) + 1
         chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         text = self._tokenizer.apply_chat_template(chat, tokenize=False)
+        if response not in text:
+            raise ConfigError(
+                f"the chat template of '{self._name}' drops a part of the assistant turn, so its tokens can't be counted, nor "
+                "can a model be trained on it: give a tokenizer whose template keeps all, <think> included"
+            )
         return len(self._ids(text, False))
 
     def _ids(self, text: str, special: bool) -> Sequence[int]:
@@ -36,7 +43,7 @@ class TokenCounter:
         return ids
 
 
-def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool) -> Plan | None:
+def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool, unique_variants: bool) -> Plan | None:
     """`chosen` with its longest exchangeable part replaced by the shortest unused one of its kind; None if none is shorter."""
     used = {i for other in plans for i in other.picks}
     texts = {pool.attempt(i).text for i in used}
@@ -50,7 +57,7 @@ def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool) -> Plan | None:
             and pool.fits(i, chosen.wants[place], reflected) is Fit.YES
             and _size(i, pool, reflected) < _size(old, pool, reflected)
             and pool.attempt(i).text not in texts
-            and _same_variants(i, old, chosen, pool)
+            and (not unique_variants or pool.variants[i] not in {pool.variants[k] for k in chosen.picks if k != old})
         ]
         if spare:
             new = min(spare, key=lambda i: (_size(i, pool, reflected), i))
@@ -63,11 +70,3 @@ def _size(i: int, pool: FullPool, reflected: bool) -> int:
     """Characters of an attempt and its reflection: tokens are counted on whole traces only."""
     reflection = pool.reflection(i) if reflected else None
     return len(pool.attempt(i).text) + (len(reflection.text) if reflection else 0)
-
-
-def _same_variants(new: int, old: int, chosen: Plan, pool: FullPool) -> bool:
-    """Whether the exchange keeps variants unique where they are."""
-    variants = [pool.variants[i] for i in chosen.picks]
-    if len(set(variants)) < len(variants):
-        return True
-    return pool.variants[new] == pool.variants[old] or pool.variants[new] not in variants

@@ -5,16 +5,18 @@ Two passes over the disk, in constant memory: rows go to partitions by a hash of
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, question_id
+from skillfactory.build.columns import decoded
+from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, Wanted, question_id
 from skillfactory.errors import InputError
 
-PARTITION_BYTES = 64 << 20
+PARTITION_BYTES = 32 << 20
 _ROWS = 2000  # held at a time
 
 _SCRATCH = pa.schema(
@@ -46,8 +48,8 @@ def _uniform(batch: Batch, row: int) -> dict[str, Any]:
     reflections = batch.reflection
     right = batch.right[row]
     return {
-        "question": batch.question[row].as_py(),
-        "answer": batch.answer[row].as_py(),
+        "question": decoded(batch.question[row]),
+        "answer": decoded(batch.answer[row]),
         "variant": batch.variant[row],
         "response": [batch.response.text(row, k) for k in range(max(0, batch.response.count(row)))],
         "correct": None if right is None else [right],
@@ -57,24 +59,31 @@ def _uniform(batch: Batch, row: int) -> dict[str, Any]:
     }
 
 
-def json_rows(paths: Sequence[Path], given: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+_HEAD = 1000  # lines whose keys tell the columns
+
+
+def json_rows(paths: Sequence[Path], wanted: Wanted) -> Iterator[dict[str, Any]]:
     """The rows of JSON-lines files, uniform; a line that isn't an object of the right types has its flaw noted."""
     for path in paths:
-        columns: Columns | None = None
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    row = None
-                if not isinstance(row, dict):
-                    yield {WHERE: where, FLAW: "bad_json"}
-                    continue
-                columns = columns or Columns.find(list(row), given, str(path))
-                yield _typed(row, columns) | {WHERE: where}
+        rows = _objects(path)
+        head = list(islice(rows, _HEAD))
+        names = list(dict.fromkeys(name for _, row in head for name in row or ()))
+        columns = Columns.find(names, wanted, str(path))
+        for where, row in chain(head, rows):
+            yield {WHERE: where, FLAW: "bad_json"} if row is None else _typed(row, columns) | {WHERE: where}
+
+
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Where each line stands, and its object, None if it is none."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            yield f"{path}:{number}", row if isinstance(row, dict) else None
 
 
 def _typed(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def _typed(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
     def listed(name: str, kind: type) -> list[Any] | None:
         value = row.get(name)
         values = value if isinstance(value, list) else [] if value is None else [value]
-        return values if all(v is None or isinstance(v, kind) for v in values) else None
+        return [_whole(v) for v in values] if all(v is None or isinstance(v, kind) for v in values) else None
 
     question, answer = row.get(columns.question), row.get(columns.answer)
     responses, flags = listed(columns.response, str), listed(columns.correct, bool)
@@ -91,14 +100,19 @@ def _typed(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
     variant = row.get(columns.variant) if columns.variant else "unknown"
     fine = isinstance(question, str) and isinstance(variant, str | None) and None not in (responses, flags, reflections)
     return {
-        "question": question if isinstance(question, str) else None,
-        "answer": answer if isinstance(answer, str | None) else json.dumps(answer),
+        "question": _whole(question) if isinstance(question, str) else None,
+        "answer": _whole(answer) if isinstance(answer, str | None) else json.dumps(answer),
         "variant": variant if fine else None,
         "response": responses or [],
         "correct": flags or [],
         "reflection": reflections or [],
         FLAW: None if fine else "bad_type" if question is not None else None,
     }
+
+
+def _whole(value: Any) -> Any:
+    """`value`, a text without halves of surrogate pairs, which no table can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[str]:
@@ -142,6 +156,8 @@ def _sorted(path: Path) -> Path:
         first.setdefault(key, place)
     indices = sorted(range(len(keys)), key=lambda k: (first[keys[k]], order[k]))
     out = path.with_suffix(".parquet")
-    pq.write_table(table.take(pa.array(indices, pa.int64())), out, compression="zstd", row_group_size=_ROWS)
+    with pq.ParquetWriter(out, _SCRATCH, compression="zstd") as writer:
+        for start in range(0, len(indices), _ROWS):
+            writer.write_table(table.take(pa.array(indices[start : start + _ROWS], pa.int64())))
     path.unlink()
     return out

@@ -6,13 +6,14 @@ with its reason; a missing column is an error that names the columns found.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from skillfactory.build.columns import Strings, decoded, flags, labels
 from skillfactory.errors import InputError
 from skillfactory.layouts import Fit
 from skillfactory.markup import final_answer, verdict
@@ -39,8 +40,9 @@ class Columns:
     reflection: str = _REFLECTIONS
 
     @classmethod
-    def find(cls, names: Sequence[str], given: Mapping[str, str], where: str) -> "Columns":
-        """The columns of a file with the column `names`: those `given` by role, else those of the published schemas."""
+    def find(cls, names: Sequence[str], wanted: "Wanted", where: str) -> "Columns":
+        """The columns of a file with the column `names`: those given by role, else those of the published schemas."""
+        given = wanted.columns
         known = [field.name for field in fields(cls)]
         for role in given:
             if role not in known:
@@ -52,7 +54,7 @@ class Columns:
             variant=given.get("variant") or next((name for name in _VARIANTS if name in names), ""),
             response=response,
             correct=given.get("correct", f"{response}__eval_is_correct"),
-            reflection=given.get("reflection", _REFLECTIONS if _REFLECTIONS in names else ""),
+            reflection=given.get("reflection", _REFLECTIONS if wanted.reflected or _REFLECTIONS in names else ""),
         )
         missing = [name for name in found.names() if name not in names]
         if missing:
@@ -67,60 +69,13 @@ class Columns:
         return [name for name in (getattr(self, field.name) for field in fields(self)) if name]
 
 
-class _Strings:
-    """A column of strings, or of lists of strings, of one batch: the texts of a row on demand."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read of raw data."""
 
-    def __init__(self, column: pa.Array, where: str) -> None:
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        kind = column.type
-        self.listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        inner = kind.value_type if self.listed else kind
-        if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner)):
-            raise InputError(f"{where}: expected strings or lists of strings, not {kind}")
-        self.lengths: list[int]  # how many texts each row holds, -1 for a null
-        self.values = column.values if self.listed else column
-        if self.listed:
-            self.lengths = _numbers(column.value_lengths(), -1).tolist()
-            self.starts = _starts(column).tolist()
-
-        else:
-            self.lengths = np.where(column.is_null(), -1, 1).tolist()
-            self.starts = list(range(len(column)))
-
-    def count(self, row: int) -> int:
-        """How many texts the row holds, -1 for a null."""
-        return self.lengths[row]
-
-    def text(self, row: int, k: int = 0) -> str | None:
-        value: str | None = self.values[self.starts[row] + k].as_py()
-        return value
-
-
-def _starts(column: pa.Array) -> np.ndarray:
-    if pa.types.is_fixed_size_list(column.type):
-        return np.asarray((np.arange(len(column)) + column.offset) * column.type.list_size)
-    starts: np.ndarray = column.offsets.to_numpy()[:-1]
-    return starts
-
-
-def _numbers(array: pa.Array, null: int) -> np.ndarray:
-    filled = array.fill_null(null) if array.null_count else array
-    numbers: np.ndarray = filled.to_numpy(zero_copy_only=False)
-    return numbers
-
-
-def _flags(column: pa.Array, where: str) -> list[bool | None]:
-    """One flag a row from booleans or lists of one boolean; None where there is none."""
-    if pa.types.is_boolean(column.type):
-        flags: list[bool | None] = column.to_pylist()
-        return flags
-    inner = getattr(column.type, "value_type", None)
-    if inner is None or not (pa.types.is_boolean(inner) or pa.types.is_null(inner)):
-        raise InputError(f"{where}: expected booleans or lists of one boolean, not {column.type}")
-    values = column.values.to_pylist()
-    pairs = zip(_starts(column).tolist(), _numbers(column.value_lengths(), 0).tolist(), strict=True)
-    return [values[start] if length == 1 else None for start, length in pairs]
+    columns: Mapping[str, str] = field(default_factory=dict)  # role → name, where it isn't a published one
+    variants: frozenset[str] = frozenset()  # those attempts alone; all if empty
+    reflected: bool = False  # whether a layout shows reflections, so that their column must be there
 
 
 class Batch:
@@ -131,8 +86,7 @@ class Batch:
             return batch.column(batch.schema.get_field_index(name))
 
         def label(name: str) -> pa.Array:
-            found = column(name)
-            return found.cast(pa.string()) if not pa.types.is_string(found.type) else found
+            return labels(column(name), f"{where}, column '{name}'")
 
         self.where, self.first = where, first  # the file, and the number of the first row in it
         self.origins = column(WHERE).to_pylist() if WHERE in batch.schema.names else None
@@ -140,19 +94,19 @@ class Batch:
         self.rows = batch.num_rows
         self.question = label(columns.question)
         self.answer = label(columns.answer) if columns.answer else pa.nulls(self.rows, pa.string())
-        self.variant: list[str | None] = label(columns.variant).to_pylist() if columns.variant else ["unknown"] * self.rows
-        self.response = _Strings(column(columns.response), f"{where}, column '{columns.response}'")
-        self.right = _flags(column(columns.correct), f"{where}, column '{columns.correct}'")
+        self.variant = [decoded(each) for each in label(columns.variant)] if columns.variant else ["unknown"] * self.rows
+        self.response = Strings(column(columns.response), f"{where}, column '{columns.response}'")
+        self.right = flags(column(columns.correct), f"{where}, column '{columns.correct}'")
         self.reflection = (
-            _Strings(column(columns.reflection), f"{where}, column '{columns.reflection}'") if columns.reflection else None
+            Strings(column(columns.reflection), f"{where}, column '{columns.reflection}'") if columns.reflection else None
         )
         self.flaws = self._flawed(recorded)
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """Stretches of rows with one question and one gold answer."""
         ends = {self.rows}
-        for labels in (self.question, self.answer):
-            ends.update(pc.run_end_encode(labels).run_ends.to_pylist())
+        for column in (self.question, self.answer):
+            ends.update(pc.run_end_encode(column).run_ends.to_pylist())
         start = 0
         for end in sorted(ends):
             if end > start:
@@ -166,12 +120,13 @@ class Batch:
     def _flawed(self, recorded: list[str | None]) -> dict[int, str]:
         """The rows that can't be used, with the reason; of several reasons the one that comes last here."""
         flaws = {row: "no_correctness" for row, right in enumerate(self.right) if right is None}
+        flaws |= dict.fromkeys(self.response.blank(), "empty_response")
         counts = self.response.lengths
         reasons = {-1: "null_response", 0: "empty_response"}
         flaws |= {row: reasons.get(count, "several_responses") for row, count in enumerate(counts) if count != 1}
         flaws |= {row: "no_variant" for row, variant in enumerate(self.variant) if variant is None}
-        if self.question.null_count:
-            flaws |= {int(row): "no_question" for row in np.flatnonzero(self.question.is_null())}
+        blank = pc.equal(self.question, "").fill_null(True)
+        flaws |= {int(row): "no_question" for row in np.flatnonzero(blank)}
         return flaws | {row: reason for row, reason in enumerate(recorded) if reason}
 
 
@@ -255,7 +210,7 @@ class RowGroup:
     size: int  # bytes, uncompressed
 
 
-def row_groups(paths: Sequence[str], given: Mapping[str, str]) -> list[RowGroup]:
+def row_groups(paths: Sequence[str], wanted: Wanted) -> list[RowGroup]:
     """The row groups of Parquet files in the order of the files; InputError if one lacks a column."""
     groups = []
     for path in paths:
@@ -263,7 +218,7 @@ def row_groups(paths: Sequence[str], given: Mapping[str, str]) -> list[RowGroup]
             file = pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: not a readable Parquet file ({error})") from error
-        Columns.find(file.schema_arrow.names, given, path)
+        Columns.find(file.schema_arrow.names, wanted, path)
         meta = file.metadata
         found = (meta.row_group(k) for k in range(meta.num_row_groups))
         groups += [RowGroup(path, k, group.num_rows, group.total_byte_size) for k, group in enumerate(found) if group.num_rows]
@@ -273,8 +228,8 @@ def row_groups(paths: Sequence[str], given: Mapping[str, str]) -> list[RowGroup]
 class RawReader:
     """Reads the questions of a stretch of row groups."""
 
-    def __init__(self, groups: Sequence[RowGroup], given: Mapping[str, str], variants: Sequence[str]) -> None:
-        self.groups, self.given, self.variants = groups, given, frozenset(variants)
+    def __init__(self, groups: Sequence[RowGroup], wanted: Wanted) -> None:
+        self.groups, self.wanted = groups, wanted
         self._open: tuple[str, pq.ParquetFile, Columns] | None = None
 
     def pools(self, start: int, stop: int) -> Iterator[RawPool | Drop]:
@@ -288,7 +243,7 @@ class RawReader:
         for g in range(start, len(self.groups)):
             for batch in self.batches(g):
                 for begin, end in batch.runs():
-                    here: Key = (batch.question[begin].as_py(), batch.answer[begin].as_py())
+                    here: Key = (decoded(batch.question[begin]), decoded(batch.answer[begin]))
                     if here == passed:
                         continue
                     passed = None
@@ -306,12 +261,13 @@ class RawReader:
 
     def _usable(self, batch: Batch, begin: int, end: int, rows: list[tuple[Batch, int]]) -> Iterator[Drop]:
         """Adds the usable rows to `rows` and gives back drops for the others."""
-        if not batch.flaws and not self.variants:
+        chosen = self.wanted.variants
+        if not batch.flaws and not chosen:
             rows.extend((batch, row) for row in range(begin, end))
             return
         for row in range(begin, end):
             flaw = batch.flaws.get(row)
-            if flaw is None and self.variants and batch.variant[row] not in self.variants:
+            if flaw is None and chosen and batch.variant[row] not in chosen:
                 flaw = "variant_not_chosen"
             if flaw is None:
                 rows.append((batch, row))
@@ -321,7 +277,7 @@ class RawReader:
     def _file(self, path: str) -> tuple[pq.ParquetFile, Columns]:
         if self._open is None or self._open[0] != path:
             file = pq.ParquetFile(path)
-            self._open = path, file, Columns.find(file.schema_arrow.names, self.given, path)
+            self._open = path, file, Columns.find(file.schema_arrow.names, self.wanted, path)
         return self._open[1:]
 
     def batches(self, g: int) -> Iterator[Batch]:
@@ -339,6 +295,5 @@ class RawReader:
         file, columns = self._file(group.path)
         names = [name for name in (columns.question, columns.answer) if name]
         table = file.read_row_group(group.index, columns=names, use_threads=False).slice(group.rows - 1)
-        last = [table.column(name)[0].as_py() for name in names]
-        labels = [None if value is None else str(value) for value in last]
-        return labels[0], labels[1] if len(labels) > 1 else None
+        last = [decoded(labels(table.column(name).combine_chunks(), group.path)[0]) for name in names]
+        return last[0], last[1] if len(last) > 1 else None

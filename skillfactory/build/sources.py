@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 
 from skillfactory.build.assemble import FullPool
 from skillfactory.build.regroup import COLUMNS, json_rows, parquet_rows, regroup
-from skillfactory.build.released import RawReader, RowGroup, row_groups
+from skillfactory.build.released import RawReader, RowGroup, Wanted, row_groups
 from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
+from skillfactory.seeds import derive
 
 UNIT_BYTES = 64 << 20  # of uncompressed input
 
@@ -68,7 +69,7 @@ class RawSource:
         """The same rows, each question's together."""
         reader = self.reader
         files = tuple(Path(path) for path in dict.fromkeys(group.path for group in reader.groups))
-        return Unordered(files, reader.given, tuple(reader.variants)).regroup(scratch)
+        return Unordered(files, reader.wanted).regroup(scratch)
 
 
 @dataclass(slots=True)
@@ -78,14 +79,24 @@ class RunSource:
     parts: tuple[tuple[Path, str], ...]  # run directory, file name
     variants: frozenset[str] = frozenset()
     wanted: tuple[Mapping[str, Any], ...] = ()  # what the lazy ones among the runs were curated for
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, runs: Sequence[Path], variants: Sequence[str]) -> "RunSource":
-        """All parts of the runs; an unfinished run gives those that it has."""
-        parts = [(run, part.name) for run in runs for part in sorted((run / "questions").glob("part-*.parquet"))]
+    def open(cls, runs: Sequence[Path], variants: frozenset[str]) -> "RunSource":
+        """The current parts of the runs; an unfinished run gives those that it has, and a note says so."""
+        parts: list[tuple[Path, str]] = []
+        notes: list[str] = []
+        for run in runs:
+            state = json.loads((run / "run.json").read_text("utf-8"))
+            there = sorted((run / "questions").glob("part-*.parquet"))
+            current = [part for part in there if _stamp(run, part.name) == state["stamp"]]
+            parts += [(run, part.name) for part in current]
+            if len(current) < len(there) or not state["finished"]:
+                notes.append(f"{run} isn't finished under its present settings: {len(current)} parts of it were used")
         if not parts:
             raise InputError(f"{runs[0]}: the run holds no finished part yet; let `skillfactory curate` finish a block first")
-        return cls(tuple(parts), frozenset(variants), tuple(filter(None, map(_wanted, runs))))
+        _refuse_twins(parts)
+        return cls(tuple(parts), variants, tuple(filter(None, map(_wanted, runs))), tuple(notes))
 
     @property
     def units(self) -> int:
@@ -115,6 +126,27 @@ class RunSource:
             reflections.setdefault(reflection.attempt_id, []).append(reflection)
         for question in pq.read_table(run / "questions" / name, columns=["id", "prompt", "answer"]).to_pylist():
             yield RunPool(question, attempts.get(question["id"], []), reflections)
+
+
+def _stamp(run: Path, name: str) -> str:
+    """What a part says of the settings that made it; "" if its block was never finished."""
+    path = run / "completions" / name
+    about = pq.read_schema(path).metadata or {} if path.exists() else {}
+    stamp: str = about.get(b"stamp", b"").decode()
+    return stamp
+
+
+def _refuse_twins(parts: Sequence[tuple[Path, str]]) -> None:
+    """An error if a question is in two runs: its attempts, and so its traces, would share their ids."""
+    seen: dict[int, Path] = {}
+    for run, name in parts if len({run for run, _ in parts}) > 1 or len(set(parts)) < len(parts) else ():
+        for question in pq.read_table(run / "questions" / name, columns=["id"]).column(0).to_pylist():
+            other = seen.setdefault(derive(0, question), run / name)
+            if other != run / name or parts.count((run, name)) > 1:
+                raise InputError(
+                    f"question '{question}' is in {run} and in {other.parent}: traces of both would have the same ids; "
+                    "build each run into a directory of its own, or curate with another seed"
+                )
 
 
 def _wanted(run: Path) -> dict[str, Any]:
@@ -169,7 +201,7 @@ def _first_valid(attempt: Attempt, reflections: Sequence[Reflection]) -> Reflect
 _HUB_ID = re.compile(r"(?:hub:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Sequence[str]) -> "Source | Unordered":
+def open_source(inputs: Sequence[str], wanted: Wanted) -> "Source | Unordered":
     """The source that the inputs make: run directories, or raw data as folders, Parquet or JSON-lines files, or Hub ids."""
     if not inputs:
         raise InputError("expected an input: a run directory, a folder or files of raw data, or a Hub id (NAME/DATASET)")
@@ -178,14 +210,14 @@ def open_source(inputs: Sequence[str], given: Mapping[str, str], variants: Seque
     if runs and len(runs) < len(paths):
         raise InputError("run directories and raw data can't be mixed in one build; build them one after the other")
     if runs:
-        return RunSource.open(runs, variants)
+        return RunSource.open(runs, wanted.variants)
     files = [file for path in paths for file in _files(path)]
     if any(file.suffix != ".parquet" for file in files):
-        return Unordered(tuple(files), dict(given), tuple(variants))
-    groups = row_groups([str(file) for file in files], given)
+        return Unordered(tuple(files), wanted)
+    groups = row_groups([str(file) for file in files], wanted)
     if not groups:
         raise InputError(f"{inputs[0]}: the input holds no row")
-    return RawSource.cut(RawReader(groups, given, variants), groups)
+    return RawSource.cut(RawReader(groups, wanted), groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +225,18 @@ class Unordered:
     """Raw data that must be regrouped first: JSON lines, or rows of a question that don't stand together."""
 
     files: tuple[Path, ...]
-    given: Mapping[str, str]
-    variants: tuple[str, ...]
+    wanted: Wanted
 
     def regroup(self, scratch: Path) -> RawSource:
         """The same rows from scratch files, each question's together."""
         tables = [str(file) for file in self.files if file.suffix == ".parquet"]
         lines = [file for file in self.files if file.suffix != ".parquet"]
-        groups = row_groups(tables, self.given)
-        rows = chain(parquet_rows(RawReader(groups, self.given, ())), json_rows(lines, self.given))
+        groups = row_groups(tables, self.wanted)
+        rows = chain(parquet_rows(RawReader(groups, self.wanted)), json_rows(lines, self.wanted))
         size = sum(group.size for group in groups) + sum(file.stat().st_size for file in lines)
-        sorted_groups = row_groups(regroup(rows, size, scratch), COLUMNS)
-        return RawSource.cut(RawReader(sorted_groups, COLUMNS, self.variants), sorted_groups)
+        wanted = replace(self.wanted, columns=COLUMNS)
+        sorted_groups = row_groups(regroup(rows, size, scratch), wanted)
+        return RawSource.cut(RawReader(sorted_groups, wanted), sorted_groups)
 
 
 def _local(text: str) -> Path:
@@ -234,8 +266,14 @@ def _files(path: Path) -> list[Path]:
         if path.suffix not in kinds:
             raise InputError(f"{path}: expected a file that ends in .parquet or .jsonl")
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix == ".parquet" and file.is_file())
-    found = found or sorted(file for file in path.rglob("*") if file.suffix in kinds[1:] and file.is_file())
+    every = sorted(file for file in path.rglob("*") if file.is_file())
+    found = [file for file in every if file.suffix == ".parquet"]
+    lines = [file for file in every if file.suffix == ".jsonl"]
+    if found and lines:
+        raise InputError(
+            f"{path}: holds both Parquet ({found[0].name}) and JSON lines ({lines[0].name}): name the files that you mean"
+        )
+    found = found or lines or [file for file in every if file.suffix == ".json"]
     if not found:
         raise InputError(f"{path}: the folder holds no .parquet or .jsonl file")
     return found

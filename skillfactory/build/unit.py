@@ -1,0 +1,141 @@
+"""One unit of a build: its pools planned, put into words, fitted to the length limit and written, with its counts."""
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skillfactory.build.assemble import FullPool, Words, assemble
+from skillfactory.build.lengths import TokenCounter, refit
+from skillfactory.build.sources import Source
+from skillfactory.layouts import Draw, Plan, plan
+from skillfactory.markup import render
+from skillfactory.records import Drop
+from skillfactory.seeds import derive, rng
+from skillfactory.traces import Row, TraceWriter, write_drops
+
+_FLUSH = 16 << 20  # characters of traces held before a row group is written
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one unit, or all of them, came to."""
+
+    attempts: int = 0
+    lost_attempts: Counter[str] = field(default_factory=Counter)
+    traces: Counter[str] = field(default_factory=Counter)  # by layout
+    lost_traces: Counter[str] = field(default_factory=Counter)  # by reason
+    lost_by_layout: Counter[str] = field(default_factory=Counter)
+    variants: set[str] = field(default_factory=set)
+    ids: list[np.ndarray] = field(default_factory=list)  # a hash of every question, 8 bytes each
+
+    def add(self, other: "Counts") -> None:
+        self.attempts += other.attempts
+        self.lost_attempts += other.lost_attempts
+        self.traces += other.traces
+        self.lost_traces += other.lost_traces
+        self.lost_by_layout += other.lost_by_layout
+        self.variants |= other.variants
+        self.ids += other.ids
+
+
+def _layout_of(drop: Drop, pool: FullPool) -> str:
+    """The layout of a trace that was not made, from its id: QUESTION/LAYOUT/REPEAT/NUMBER."""
+    return drop.subject_id[len(pool.question_id) + 1 :].rsplit("/", 2)[0]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Holds the search for cyclic garbage: a unit makes none, and to search all rows held takes a seventh of its time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@dataclass
+class Builder:
+    """Builds one unit of a source at a time; it pickles, so that worker processes can have one each."""
+
+    source: Source
+    draw: Draw
+    words: Words
+    seed: int
+    output: Path
+    tokenizer: str | None = None
+    max_tokens: int | None = None
+    _counter: TokenCounter | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_counter": None}  # a tokenizer is loaded where it is used
+
+    def unit(self, number: int) -> Counts:
+        """Builds a unit and writes its part files; gives back its counts."""
+        with _no_collection():
+            return self._unit(number)
+
+    def _unit(self, number: int) -> Counts:
+        counts = Counts()
+        drops: list[Drop] = []
+        ids: list[int] = []
+        part = f"part-{number:05d}.parquet"
+        writer = TraceWriter(self.output / "traces" / part)
+        random = rng(self.seed, "shuffle", number)
+        for pool in self.source.pools(number):
+            if isinstance(pool, Drop):
+                drops.append(pool)
+                continue
+            ids.append(derive(0, pool.question_id))
+            counts.attempts += len(pool.variants)
+            counts.variants.update(pool.variants)
+            for row in self.traces(pool):
+                if isinstance(row, Drop):
+                    drops.append(row)
+                    counts.lost_by_layout[_layout_of(row, pool)] += 1
+                else:
+                    counts.traces[row.trace.layout] += 1
+                    writer.add(row)
+                    if writer.size > _FLUSH:
+                        writer.flush(random)
+        writer.flush(random)
+        writer.close()
+        write_drops(drops, self.output / "drops" / part)
+        counts.ids.append(np.array(ids, np.uint64))
+        for drop in drops:
+            (counts.lost_attempts if drop.stage == "rows" else counts.lost_traces)[drop.reason] += 1
+        return counts
+
+    def traces(self, pool: FullPool) -> Iterator[Row | Drop]:
+        """The traces of one question, or why they are not."""
+        planned = plan(pool, self.draw, self.seed)
+        yield from planned.drops
+        for number, chosen in enumerate(planned.plans):
+            yield self._row(chosen, pool) if self.tokenizer is None else self._fitted(number, planned.plans, pool)
+
+    def _row(self, chosen: Plan, pool: FullPool) -> Row:
+        trace = assemble(chosen, pool, self.words, self.seed)
+        text, segments = render(trace)
+        return Row(trace, pool.gold, text, segments, None)
+
+    def _fitted(self, number: int, plans: list[Plan], pool: FullPool) -> Row | Drop:
+        """The row with its token count; parts are exchanged for shorter ones until it fits."""
+        if self._counter is None:
+            self._counter = TokenCounter(self.tokenizer or "")
+        row = self._row(plans[number], pool)
+        row.tokens = self._counter.count(pool.prompt, row.text)
+        while self.max_tokens is not None and row.tokens > self.max_tokens:
+            shorter = refit(plans[number], plans, pool, self.draw.unique_variants)
+            if shorter is None:
+                return Drop("length", plans[number].trace_id, "over_max_tokens", f"{row.tokens} tokens")
+            plans[number] = shorter
+            row = self._row(shorter, pool)
+            row.tokens = self._counter.count(pool.prompt, row.text)
+        return row
