@@ -47,6 +47,11 @@ class Option:
     setting: Setting
 
     @property
+    def name(self) -> str:
+        """What a recipe calls it: the flag's name in snake case."""
+        return self.flag[2:].replace("-", "_")
+
+    @property
     def positional(self) -> bool:
         """Whether it takes the bare arguments instead of a flag."""
         return bool(self.setting.metadata.get("positional"))
@@ -141,7 +146,8 @@ def given(namespace: argparse.Namespace, config_type: type[Any]) -> dict[str, An
 def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable[str]) -> dict[str, Any]:
     """The options that a recipe sets for one stage, checked.
 
-    A recipe is a YAML mapping of stages (`curate:`, `build:` …) to their options. Errors name the file, the key, what was
+    A recipe is a YAML mapping of stages (`curate:`, `build:` …) to their options. A nested option may also stand under its flag's
+    name (`reflect_max_tokens`) beside the others. Errors name the file, the key, what was
     expected and what came; a recipe that says nothing of the stage is one.
     """
     try:
@@ -149,7 +155,8 @@ def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable
     except OSError as error:
         raise InputError(f"{path}: can't read the recipe: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+        advice = "; a text that begins with * must be quoted, e.g. '*C_full'" if "alias" in str(error) else ""
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}{advice}") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected a mapping of stages to their options, came {came(content)}")
     known = tuple(stages)
@@ -171,16 +178,30 @@ def checked(
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name(outer)}: expected a mapping of options, came {came(values)}")
     known = {setting.name: setting for setting in settings(config_type)}
+    homes = {option.name: option.key for option in options(config_type) if option.name not in known}
     result: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in _housed(values, homes, lambda key: name((*outer, key))).items():
         setting = known.get(key)
         if setting is None:
-            raise ConfigError(f"{name(outer)}: {unknown('key', str(key), known)}")
+            raise ConfigError(f"{name(outer)}: {unknown('key', str(key), [*known, *homes])}")
         if setting.nested is not None:
             result[key] = checked(setting.nested, value, name, (*outer, key), raw=raw)
         else:
             split = bool(setting.metadata.get("split", True))
             result[key] = coerce(value, setting.kind, name((*outer, key)), split=split, raw=raw)
+    return result
+
+
+def _housed(values: Mapping[str, Any], homes: Mapping[str, Key], name: Callable[[str], str]) -> dict[str, Any]:
+    """`values` with the nested options that stand under their flag's name moved to their place."""
+    result = {key: value for key, value in values.items() if key not in homes}
+    for key in (key for key in values if key in homes):
+        outer, leaf = homes[key]
+        place = result.get(outer, {})
+        if isinstance(place, Mapping):
+            if leaf in place:
+                raise ConfigError(f"{name(key)}: stands under '{outer}' too; give it once")
+            result[outer] = {**place, leaf: values[key]}
     return result
 
 

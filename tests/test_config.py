@@ -105,6 +105,18 @@ def test_a_recipe_means_what_it_says_where_yaml_surprises(tmp_path: Path) -> Non
     assert (config.heat.temperature, config.unique) == (1e-6, True)
 
 
+def test_a_nested_option_may_stand_under_its_flags_name(tmp_path: Path) -> None:
+    flat = from_recipe(tmp_path, "stage: {output: o, temperature: 0.5, heat_limit: 4, limit: 6}")
+    assert flat == from_recipe(tmp_path, "stage: {output: o, limit: 6, heat: {temperature: 0.5, limit: 4}}")
+    assert from_recipe(tmp_path, "stage: {output: o, temperature: 0.5, heat: {limit: 4}, limit: 6}") == flat
+
+
+@pytest.mark.parametrize("text", ["stage: {layout: *C_full}", "stage:\n  layout: *C*IC\n"])
+def test_an_unquoted_layout_is_told_to_be_quoted(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"recipe.yaml: not a YAML file: .*; a text that begins with \* must be quoted"):
+        from_recipe(tmp_path, text)
+
+
 def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
     assert from_recipe(tmp_path, "stage: {output: o, layout: '*C, full'}").layout == ("*C, full",)
 
@@ -164,9 +176,16 @@ def test_a_stage_with_nothing_under_it_has_its_defaults(tmp_path: Path) -> None:
 
 MISTAKES = {
     "stage: {output: o, atempts: 5}": (
-        "{path}: stage: unknown key 'atempts'; did you mean 'attempts'? (known: attempts, colour, extra, heat, inputs, "
-        "layout, limit, loose, mode, name, output, unique, variants)"
+        "{path}: stage: unknown key 'atempts'; did you mean 'attempts'? (known: attempts, colour, extra, heat, "
+        "heat_limit, inputs, layout, limit, loose, mode, name, output, temperature, unique, variants)"
     ),
+    "stage: {output: o, temperatur: 5}": (
+        "{path}: stage: unknown key 'temperatur'; did you mean 'temperature'? (known: attempts, colour, extra, heat, "
+        "heat_limit, inputs, layout, limit, loose, mode, name, output, temperature, unique, variants)"
+    ),
+    "stage: {output: o, temperature: 1, heat: {temperature: 2}}": "{path}: stage.temperature: stands under 'heat' too; give it once",
+    "stage: {output: o, temperature: hot}": "{path}: stage.heat.temperature: expected a number, came 'hot'",
+    "stage: {output: o, temperature: 1, heat: 3}": "{path}: stage.heat: expected a mapping of options, came '3'",
     "stage: {output: o, heat: {temp: 5}}": (
         "{path}: stage.heat: unknown key 'temp'; did you mean 'temperature'? (known: limit, temperature)"
     ),
