@@ -56,12 +56,22 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
         with path.open("rb") as file:
             lines = (line for line in file if line.strip())
             while chunk := list(islice(lines, BATCH)):
-                yield Batch([_parsed(line) for line in chunk], None)
+                yield Batch([parsed(line) for line in chunk], None)
         return
     with pq.ParquetFile(path) as file:
         for table in file.iter_batches(BATCH):
             present = [name for name in columns if name in table.schema.names]
-            yield Batch(table.select(present).to_pylist(), table)
+            yield Batch(rows_of(table.select(present)), table)
+
+
+def rows_of(table: pa.RecordBatch) -> list[Row | str]:
+    """The rows of a table of Parquet, or why one is none: its text isn't UTF-8, which Parquet files don't check."""
+    try:
+        return list(table.to_pylist())
+    except UnicodeDecodeError as error:
+        if table.num_rows == 1:
+            return [f"not UTF-8 ({error})"]
+    return [row for i in range(table.num_rows) for row in rows_of(table.slice(i, 1))]
 
 
 def columns_of(batch: Batch) -> list[str]:
@@ -93,19 +103,25 @@ def appending(source: Path, output: Path, added: Sequence[str]) -> Iterator[Writ
         temporary.unlink(missing_ok=True)
 
 
-def _parsed(line: bytes) -> Row | str:
-    """The row that a line of JSONL holds, or why it holds none. A lone surrogate, which no file can hold, becomes "?"."""
+def parsed(line: bytes) -> Row | str:
+    """The row that a line of JSONL holds, or why it holds none; see `parsed_json`."""
     try:
-        row = json.loads(line)
-        if b"\\ud" in line or b"\\uD" in line:
-            row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+        row = parsed_json(line)
     except (ValueError, RecursionError) as error:
         return f"not JSON ({error})"
     return row if isinstance(row, dict) else f"not a JSON object but {type(row).__name__}"
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """The value that JSON text holds; ValueError or RecursionError. A lone surrogate, which no file can hold, becomes "?"."""
+    value, lower = json.loads(text), text.lower()
+    if (b"\\ud" in lower) if isinstance(lower, bytes) else ("\\ud" in lower):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
 def _lines(batch: Batch, more: Sequence[Row]) -> Iterator[bytes]:
-    rows = batch.rows if batch.table is None else batch.table.to_pylist()
+    rows = batch.rows if batch.table is None else rows_of(batch.table)
     for row, extra in zip(rows, more, strict=True):
         whole = {**({} if isinstance(row, str) else row), **extra}
         yield json.dumps(whole, ensure_ascii=False, default=str).encode() + b"\n"  # default: dates and decimals of Parquet

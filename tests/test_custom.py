@@ -90,6 +90,16 @@ def test_levels_come_from_a_column() -> None:
     assert [(drop.reason, drop.detail) for drop in dropped] == [("bad_level", "hard")]
 
 
+def test_a_row_without_the_level_column_is_a_drop(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "a", "answer": "b", "hard": "yes"}\n{"question": "c", "answer": "d"}\n')
+    task = Custom(source=str(path), train="", level_column="hard", level_names=("yes",))
+    question, drop = task.questions(None, "all", 0, "eval")
+    assert isinstance(question, Question)
+    assert isinstance(drop, Drop)
+    assert (drop.reason, drop.detail) == ("bad_level", "no hard")
+
+
 def test_a_file_without_a_test_split_is_dealt_to_all_three(tmp_path: Path) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text("".join(f'{{"question": "Say {i}.", "answer": {i}}}\n' for i in range(100)))

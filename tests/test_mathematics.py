@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skillfactory.errors import ConfigError, InputError
@@ -163,10 +165,20 @@ def test_openthoughts_takes_the_box_after_the_thinking_and_counts_what_it_drops(
     assert [q.answer for split in ("sft", "rl", "eval") for q in read(older, split)[0]] == ["42"]
 
 
+@pytest.mark.parametrize("thought", ["<think> maybe {}, wait", "<|begin_of_thought|>{}", "<think>a</think>b<think>{}"])
+def test_thinking_that_never_ends_gives_no_gold(tmp_path: Path, thought: str) -> None:
+    response = thought.format("\\boxed{3}")
+    assert after_thinking(response) == ""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": response}]}))
+    assert read(OpenThoughts(source=str(path), train="", test="any"), "eval") == ([], Counter({"no_thinking_end": 1}))
+
+
 def test_boxes_are_found_whole_and_in_linear_time() -> None:
     assert boxed("a \\boxed{\\frac{1}{2}} b \\fbox{\\{x\\}} \\boxed{\\boxed{3}}") == ["\\frac{1}{2}", "\\{x\\}", "\\boxed{3}"]
     assert boxed("\\boxed{1} \\boxed{2") == ["1"]
     assert after_thinking("<think>a</think>b</think>c") == "c"
+    assert after_thinking("no tags at all") == "no tags at all"
     started = time.monotonic()
     boxed("\\boxed{" * 100_000)
     assert len(boxed("\\boxed{1}" * 100_000)) == 100_000
@@ -175,16 +187,33 @@ def test_boxes_are_found_whole_and_in_linear_time() -> None:
 
 def test_a_source_that_is_not_there_is_an_error_and_never_an_empty_set(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
-    (tmp_path / "broken.jsonl").write_text('{"question": "a"}\nnot json\n')
+    (tmp_path / "broken.jsonl").write_text('{"question": "a"}\n\nnot json\n')
+    (tmp_path / "list.jsonl").write_text('{"question": "a"}\n[1]\n')
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    (tmp_path / "latin.jsonl").write_bytes('{"question": "é"}\n'.encode("latin-1"))
+    latin = pa.array([b"plain", "é".encode("latin-1")], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"question": latin}), tmp_path / "latin.parquet")
     for path, message in [
         ("nowhere.jsonl", "can't read .*nowhere.jsonl.*there is no such file or folder"),
         ("empty.jsonl", "has no rows"),
-        ("broken.jsonl", "line 2: not JSON"),
+        ("broken.jsonl", "broken.jsonl, line 3: not JSON"),
+        ("list.jsonl", "list.jsonl, line 2: not a JSON object but list; one object per line is expected"),
+        ("deep.jsonl", "deep.jsonl, line 1: not JSON"),
+        ("latin.jsonl", "latin.jsonl, line 1: not JSON .*can't decode"),
+        ("latin.parquet", "latin.parquet, row 2: not UTF-8"),
     ]:
         with pytest.raises(InputError, match=message):
             list(Source(str(tmp_path / path)).rows("train"))
     with pytest.raises(InputError, match=r"no column 'problem'; the columns are: question, answer"):
         read(AIME2025(source=str(DATA / "gsm8k" / "test.jsonl")), "eval")
+
+
+def test_a_lone_surrogate_in_a_question_is_read_as_a_question_mark(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "\\uD83D What is 2+2?", "answer": "#### 4"}\n')
+    (question,) = read(GSM8K(source=str(path), train=""), "eval")[0]
+    assert question.facts["question"] == "? What is 2+2?"
+    question.prompt.encode()
 
 
 def test_parquet_and_saved_folders_hold_the_same_rows_as_jsonl(tmp_path: Path) -> None:

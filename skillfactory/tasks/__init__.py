@@ -1,12 +1,16 @@
 """The tasks by name. A task is a frozen dataclass that fulfils `tasks.base.Task`; its fields are its options."""
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, cast, get_args
 
+from skillfactory.config import settings
 from skillfactory.errors import ConfigError, unknown
 from skillfactory.tasks.base import Task
+from skillfactory.values import bare, choices, coerce, is_many, is_mapping
 
 TASKS: dict[str, str] = {
     # generated
@@ -33,16 +37,16 @@ _MEMBERS = ("name", "levels", "answer_format", "questions", "question", "canonic
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> Task:
     """The task `name` with `options`: a name in TASKS, or "module:object" where the object makes a task or is one.
 
-    Lists among the options become tuples, so that values from YAML and JSON do. ConfigError for a name, module, object or
-    option that isn't there, an option that is missing, and an object that isn't a task.
+    Options of a dataclass are read as its fields' types say, texts too: "1,10" is (1, 10). ConfigError for a name, module,
+    object or option that isn't there, an option that is missing or of another type, and an object that isn't a task.
     """
     if ":" not in name and name not in TASKS:
         raise unknown("task", name, TASKS)
     found = _imported(TASKS.get(name, name))
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in (options or {}).items()}
+    values = dict(options or {})
     if callable(found):
         _check_options(name, found, values)
-        found = found(**values)
+        found = found(**_typed(name, found, values))
     elif values:
         raise ConfigError(f"'{name}' is a ready-made task and takes no options, but got: {', '.join(values)}")
     absent = [member for member in _MEMBERS if not hasattr(found, member)]
@@ -74,3 +78,33 @@ def _check_options(name: str, maker: Any, options: Mapping[str, Any]) -> None:
     lacking = [k for k, p in parameters.items() if p.default is p.empty and p.kind not in bare and k not in options]
     if lacking:
         raise ConfigError(f"task {name} needs the option{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
+
+
+def _typed(name: str, maker: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the fields of the dataclass `maker` have them; those of other makers, and of other types, as they are."""
+    kinds = (
+        {each.name: each.kind for each in settings(maker)}
+        if isinstance(maker, type) and dataclasses.is_dataclass(maker)
+        else {}
+    )
+    return {key: _read(f"option {key} of task {name}", value, kinds.get(key, Any)) for key, value in options.items()}
+
+
+def _read(where: str, value: Any, kind: Any) -> Any:
+    """`value` as a `kind`, if that is a type which texts can be read as."""
+    many, inner = is_many(kind), bare(kind)
+    if is_mapping(kind) and isinstance(value, Mapping):
+        return value
+    if not (many or choices(kind) or inner in (str, int, float, bool, Path)):
+        return tuple(value) if isinstance(value, list) else value
+    if value is None and kind is str:  # what YAML makes of an empty text
+        return ""
+    places = [place for place in get_args(inner) if place is not ...] if many and not is_mapping(kind) else []
+    form = f"; a list is written {'[1,10]' if places[:1] == [int] else '[a,b]'}"
+    try:
+        found = coerce(value, kind, where, split=isinstance(value, str))
+    except ConfigError as error:
+        raise ConfigError(f"{error}{form}" if places else str(error)) from error
+    if len(places) > 1 and found is not None and len(found) != len(places):
+        raise ConfigError(f"{where}: expected {len(places)} values, came {len(found)}{form}")
+    return found

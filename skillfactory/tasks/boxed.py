@@ -6,12 +6,23 @@ from collections.abc import Callable
 from skillfactory.tasks.numbers import closing_brace
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\{")
-THINK_ENDS = ("</think>", "<|end_of_thought|>")  # OpenThoughts 2 and 3; OpenThoughts-114k
+_THINK_BEGINS = ("<think>", "<|begin_of_thought|>")  # OpenThoughts 2 and 3; OpenThoughts-114k
+_THINK_ENDS = ("</think>", "<|end_of_thought|>")
+
+
+def still_thinking(response: str) -> bool:
+    """Whether the thinking that was opened last is never closed."""
+    return max(map(response.rfind, _THINK_BEGINS)) > max(map(response.rfind, _THINK_ENDS))
 
 
 def after_thinking(response: str) -> str:
-    """What follows the last tag that closes the thinking; the whole response if there is none."""
-    end = max((position + len(tag) for tag in THINK_ENDS if (position := response.rfind(tag)) >= 0), default=0)
+    """What follows the last tag that closes the thinking: "" if it stays open, the whole response if it has no such tags.
+
+    A response without tags is one that never thought in them; it has nothing before its answer to be kept apart.
+    """
+    if still_thinking(response):
+        return ""
+    end = max((position + len(tag) for tag in _THINK_ENDS if (position := response.rfind(tag)) >= 0), default=0)
     return response[end:]
 
 

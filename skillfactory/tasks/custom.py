@@ -66,9 +66,9 @@ class Custom(DataTask):
         if facts["answer"] is None or not facts["question"]:
             raise UnusableRowError("empty_question" if facts["answer"] is not None else "no_gold")
         if self.level_column:
-            facts["level"] = str(column(row, self.level_column, self.source))
+            facts["level"] = str(row.get(self.level_column, ""))  # rows of JSONL may lack it one by one
             if facts["level"] not in self.level_names:
-                raise UnusableRowError("bad_level", facts["level"])
+                raise UnusableRowError("bad_level", facts["level"] or f"no {self.level_column}")
         if ":" in self.grader:
             facts["row"] = json.loads(json.dumps(dict(row), default=str))
         return facts

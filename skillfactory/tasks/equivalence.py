@@ -36,8 +36,8 @@ _POWER = r"(?:\s*\^\s*\{?[23]\}?)?"
 _LAST_TEXT = re.compile(_COMMAND + r"\s*\{([^{}]*)\}" + _POWER + r"$")
 _LAST_WORDS = re.compile(r"(?<=[0-9})\s])([A-Za-z]{2,}(?:[ /]+[A-Za-z]{2,})*)" + _POWER + r"$")
 _BLANKS_AT_END = re.compile(r"(?:\s|\\[ ,;:!]|~)+$")
-_LENGTHS = "mm cm dm m km inch inches in foot feet ft yard yards yd mile miles mi millimeter centimeter meter kilometer"
-_OTHER_UNITS = """
+_UNIT_NAMES = """
+mm cm dm m km inch inches in foot feet ft yard yards yd mile miles mi millimeter centimeter meter kilometer
 mg g kg gram grams kilogram kilograms ton tons tonne tonnes ounce ounces oz pound pounds lb lbs
 ml l liter liters litre litres gallon gallons gal quart quarts pint pints cup cups cc acre acres hectare hectares
 s sec secs second seconds min mins minute minutes h hr hrs hour hours day days week weeks month months year years yr yrs
@@ -46,7 +46,7 @@ mph kph kmh n newton newtons j joule joules w watt watts v volt volts a ampere a
 unit units square squared cubic cubed cube sq cu per meters metre metres centimeters centimetre centimetres
 millimeters millimetre millimetres kilometers kilometre kilometres
 """
-_UNITS = frozenset((_LENGTHS + _OTHER_UNITS).split())
+_UNITS = frozenset(_UNIT_NAMES.split())
 _FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp gcd lcm det max min sgn"
 _HARMLESS = frozenset(("and", "or", *_FUNCTIONS.split()))  # in a text command: what joins a list, and functions
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from skillfactory.errors import InputError
 from skillfactory.records import Check, Grade, Question
 from skillfactory.tasks import reasons
-from skillfactory.tasks.boxed import after_thinking, boxed, settled
+from skillfactory.tasks.boxed import after_thinking, boxed, settled, still_thinking
 from skillfactory.tasks.dataset import DataTask, UnusableRowError
 from skillfactory.tasks.equivalence import equivalent, usable_gold
 from skillfactory.tasks.generated import Facts
@@ -175,6 +175,8 @@ class OpenThoughts(Equivalence):
         if self.domain and column(row, "domain", self.source) != self.domain:
             raise UnusableRowError("other_domain", str(row["domain"]))
         question, response = _first_exchange(column(row, "conversations", self.source), self.source)
+        if still_thinking(response):
+            raise UnusableRowError("no_thinking_end")
         answers = boxed(after_thinking(response))
         if not answers or not all(answers):
             raise UnusableRowError("no_boxed")

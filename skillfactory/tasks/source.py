@@ -1,7 +1,6 @@
 """Rows of a data set: from the Hub, a folder that `datasets` understands, or plain JSONL, Parquet and CSV files."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,33 +66,30 @@ class Source:
 
 def _read(path: Path) -> Iterator[Row]:
     """The rows of one plain file."""
+    from skillfactory.rows import parsed, rows_of
+
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
-                yield from batch.to_pylist()
+            yield from _good(path, "row", (row for batch in file.iter_batches(1024) for row in rows_of(batch)))
     elif path.suffix == ".csv":
         import pyarrow.csv
 
         yield from pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).to_pylist()
     elif path.suffix in (".jsonl", ".json"):
-        yield from _json_rows(path)
+        with path.open("rb") as lines:
+            yield from _good(path, "line", (parsed(line) if line.strip() else None for line in lines))
     else:
         raise ValueError(f"unknown kind of file '{path.suffix}' (known: {', '.join(_FILES)})")
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error.msg}); one object per line is expected") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+def _good(path: Path, unit: str, rows: Iterable[Row | str | None]) -> Iterator[Row]:
+    """The rows, without blank lines; InputError names the line or row that is none."""
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            raise InputError(f"{path}, {unit} {number}: {row}; one object per line is expected, in UTF-8")
+        if row is not None:
             yield row
 
 
