@@ -10,8 +10,8 @@ Written by `make docs` from what `skillfactory COMMAND --help` says.
 Every command also takes `--recipe FILE` (a YAML file with options under the command's name; flags override it), `--show-recipe`
 (prints the effective options as such a file, and stops), `--json` (the summary as JSON on stdout), `--progress` and `--quiet`.
 
-A recipe's keys are the names of the flags, with `_` for `-`; `--show-recipe` groups some of them (`generation:`, `wanted:` …), which
-means the same. A text that begins with `*` must be quoted: `layout: '*C_full'`.
+A recipe's keys are the names of the flags, with `_` for `-`; `--show-recipe` groups some of them (`generation:`,
+`wanted:` …), which means the same. A text that begins with `*` must be quoted: `layout: '*C_full'`.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a bug of ours with its traceback, 2 something that you
 can mend, 130 stopped with Ctrl-C. Values of a repeatable option may also be separated by commas, KEY=VALUE pairs excepted.

@@ -146,9 +146,9 @@ def given(namespace: argparse.Namespace, config_type: type[Any]) -> dict[str, An
 def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable[str]) -> dict[str, Any]:
     """The options that a recipe sets for one stage, checked.
 
-    A recipe is a YAML mapping of stages (`curate:`, `build:` …) to their options. A nested option may also stand under its flag's
-    name (`reflect_max_tokens`) beside the others. Errors name the file, the key, what was
-    expected and what came; a recipe that says nothing of the stage is one.
+    A recipe is a YAML mapping of stages (`curate:`, `build:` …) to their options. A nested option may also stand beside the
+    others, under its flag's name. Errors name the file, the key, what was expected and what came; a recipe that says nothing of
+    the stage is one.
     """
     try:
         content = yaml.load(path.read_text("utf-8"), Loader=_TextLoader)

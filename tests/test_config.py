@@ -183,7 +183,9 @@ MISTAKES = {
         "{path}: stage: unknown key 'temperatur'; did you mean 'temperature'? (known: attempts, colour, extra, heat, "
         "heat_limit, inputs, layout, limit, loose, mode, name, output, temperature, unique, variants)"
     ),
-    "stage: {output: o, temperature: 1, heat: {temperature: 2}}": "{path}: stage.temperature: stands under 'heat' too; give it once",
+    "stage: {output: o, temperature: 1, heat: {temperature: 2}}": (
+        "{path}: stage.temperature: stands under 'heat' too; give it once"
+    ),
     "stage: {output: o, temperature: hot}": "{path}: stage.heat.temperature: expected a number, came 'hot'",
     "stage: {output: o, temperature: 1, heat: 3}": "{path}: stage.heat: expected a mapping of options, came '3'",
     "stage: {output: o, heat: {temp: 5}}": (

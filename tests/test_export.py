@@ -133,6 +133,17 @@ def test_llamafactory_gets_its_data_set_and_the_papers_settings(traces: Path, tm
     assert (options["cutoff_len"], options["model_name_or_path"], options["template"]) == (16384, "some/model", "llama3")
 
 
+@pytest.mark.parametrize(("to", "file"), [("trl", "export.json"), ("llamafactory", "sft.yaml")])
+def test_a_local_model_is_named_by_its_way_from_the_folder_and_a_hub_id_as_it_is(
+    to: str, file: str, traces: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for model, named in ((os.path.relpath(tmp_path / "models" / "mine"), "../models/mine"), ("some/model", "some/model")):
+        run(traces, to, tmp_path / "out", max_length=9000, model=model)
+        said = yaml.safe_load((tmp_path / "out" / file).read_text("utf-8"))
+        assert said["model_name_or_path" if to == "llamafactory" else "model"] == named
+
+
 def test_an_output_that_no_export_wrote_is_left_alone(traces: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("precious")
@@ -205,10 +216,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("model"), context=2048, hidden=16)
 
 
-def script(folder: Path, model: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+def script(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     """Runs an export's training script, offline."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache")}
-    command = [sys.executable, "sft.py", "--model", str(model), *options]
+    command = [sys.executable, "sft.py", *options]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -216,10 +227,9 @@ def test_the_trl_script_trains_on_the_export(model: Path, tmp_path: Path) -> Non
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     traces = write(tmp_path / "traces", simple(4, (None,)))
-    run(traces, "trl", tmp_path / "out", max_length=2000)
+    run(traces, "trl", tmp_path / "out", max_length=2000, model=os.path.relpath(model))
     done = script(
         tmp_path / "out",
-        model,
         "--chat-template",
         "chatml.jinja",
         "--eos-token",

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -56,7 +56,7 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
     lengths = check_lengths(source, limit, config.drop_long, "LLaMA-Factory")
     written = write_parts(source, folder / "data", Shape("conversations", limit=limit), progress)
     (folder / "dataset_info.json").write_text(json.dumps({NAME: DATASET}, indent=2) + "\n", "utf-8")
-    options = yaml.safe_dump(recipe(config.model, config.template, limit), sort_keys=False)
+    options = yaml.safe_dump(recipe(model_from(config), config.template, limit), sort_keys=False)
     (folder / "sft.yaml").write_text(options, "utf-8")
     notes = length_note(lengths, limit)
     (folder / "README.md").write_text(card(_body(written, limit, notes)), "utf-8")

@@ -1,5 +1,6 @@
 """What an export target gets and gives back."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,3 +87,10 @@ class Written:
     kept: int
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def model_from(config: ExportConfig) -> str:
+    """The model as the files in the export's folder name it: a local one by its way from there, else as it is (a Hub id)."""
+    if Path(config.model).exists():
+        return os.path.relpath(Path(config.model).resolve(), config.folder.resolve())
+    return config.model

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -25,7 +25,7 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
     (folder / "sft.py").write_text(SCRIPT.read_text("utf-8"), "utf-8")
     (folder / "chatml.jinja").write_text(CHATML, "utf-8")
-    (folder / "export.json").write_text(json.dumps({"model": config.model, "max_length": limit}), "utf-8")
+    (folder / "export.json").write_text(json.dumps({"model": model_from(config), "max_length": limit}), "utf-8")
     body = (
         f"# Silver traces for TRL\n\n{written:,} rows of `messages`. In this folder:\n\n"
         "```sh\npip install 'trl>=1.16' datasets\npython sft.py --output model\n```\n\n"

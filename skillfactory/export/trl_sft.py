@@ -17,7 +17,8 @@ def main() -> None:
     """Reads the options, checks the data, trains, saves."""
     said = json.loads((HERE / "export.json").read_text("utf-8"))
     parser = argparse.ArgumentParser(description="Full fine-tuning on silver traces with TRL.")
-    parser.add_argument("--model", default=said["model"], help="path or Hub id (default: %(default)s)")
+    model = str(HERE / said["model"]) if (HERE / said["model"]).exists() else said["model"]
+    parser.add_argument("--model", default=model, help="path or Hub id (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("model"), help="folder of the trained model (default: %(default)s)")
     parser.add_argument(
         "--max-length", type=int, default=said["max_length"], help="longer rows are left out (default: %(default)s)"
