@@ -1,6 +1,5 @@
 """Verifying in bulk: rows of facts or gold answers and of model texts in, the same rows with their grades out."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from skillfactory.errors import InputError
 from skillfactory.markup import final_answer
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Check, Grade, Question
-from skillfactory.rows import Row, appending, columns_of, count_rows, read_batches
+from skillfactory.rows import Row, appending, columns_of, count_rows, parsed_json, read_batches
+from skillfactory.tasks import resolve
 from skillfactory.tasks.base import Task
 
 ASKED = ("facts", "answer")  # one of them says what the question is; facts come first
 GIVEN = ("candidate", "response")  # one of them says what the model gave; the candidate comes first
+COLUMNS = (*ASKED, *GIVEN, "question")  # what is read of a row
 ADDED = ("extracted", "check", "reason")
 BAD_ROW = "bad_row"
 EXAMPLES = 5  # bad rows that the summary quotes
@@ -31,14 +32,17 @@ class Summary:
     bad_rows: Sequence[str]  # the first few, with their number (from 1, blank lines left out)
 
 
-def grade_file(path: Path, task: Task, output: Path, progress: Progress | None = None) -> Summary:
+def grade_file(path: str | Path, task: str | Task, output: str | Path, progress: Progress | None = None) -> Summary:
     """Grades every row of `path` into `output` (JSONL or Parquet, by their names) and says what came of it.
+
+    `task` is a task or the name of one without options.
 
     A row holds `facts` (an object, or one as JSON text) or a gold `answer` (with its `question`, if there is one), and
     `candidate` (a bare answer) or `response` (a whole text, of which the final answer counts). Out come all its columns and
     `extracted`, `check` and `reason`. A row that can't be graded is undecided, its reason begins with "bad_row: ", and the
     run goes on. InputError if the file can't be read, is empty, or lacks a column. Memory doesn't grow with the rows.
     """
+    path, output, task = Path(path), Path(output), resolve(task) if isinstance(task, str) else task
     total = count_rows(path)
     if output.exists() and output.samefile(path):
         raise InputError(f"the output would overwrite the input {path}; give it another name")
@@ -46,8 +50,8 @@ def grade_file(path: Path, task: Task, output: Path, progress: Progress | None =
     tally = _Tally()
     progress.begin("grade", "rows", total)
     try:
-        with appending(path, output, ADDED) as write:
-            for batch in read_batches(path, (*ASKED, *GIVEN, "question")):
+        with appending(path, output, ADDED, texts=COLUMNS) as write:
+            for batch in read_batches(path, COLUMNS):
                 if tally.rows == 0:
                     _check_columns(path, columns_of(batch))
                 graded = [_graded(task, row) for row in batch.rows]
@@ -117,7 +121,7 @@ def _question(task: Task, row: Row) -> Question:
         return task.question({name: row[name] for name in ("answer", "question") if row.get(name) is not None})
     if isinstance(facts, str):
         try:
-            facts = json.loads(facts)
+            facts = parsed_json(facts)
         except (ValueError, RecursionError) as error:
             raise InputError(f"'facts' is text that isn't JSON ({error})") from error
     if not isinstance(facts, Mapping):

@@ -19,6 +19,8 @@ from skillfactory.errors import InputError
 BATCH = 1024  # rows
 MAX_FIELDS = 200  # of a nested column in Parquet; a mapping with a key per row would make one column for each
 
+_TEXT = "text, or JSON of what is none"  # how such a column is marked
+
 Row = Mapping[str, Any]
 
 
@@ -82,10 +84,11 @@ def columns_of(batch: Batch) -> list[str]:
 
 
 @contextmanager
-def appending(source: Path, output: Path, added: Sequence[str]) -> Iterator[Write]:
+def appending(source: Path, output: Path, added: Sequence[str], texts: Sequence[str] = ()) -> Iterator[Write]:
     """A function that writes a batch of `source` to `output`, its rows widened by the text columns `added`.
 
-    Columns of these names that the rows have already are replaced. The file appears whole when the block ends, or not at all.
+    Columns of these names that the rows have already are replaced. From JSONL to Parquet, texts in the columns `texts` stay as
+    they are beside values that become JSON text. The file appears whole when the block ends, or not at all.
     """
     check_suffix(output, "output")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,7 @@ def appending(source: Path, output: Path, added: Sequence[str]) -> Iterator[Writ
             with temporary.open("wb") as file:
                 yield lambda batch, more: file.writelines(_lines(batch, more))
         else:
-            schema = _schema(source, added)
+            schema = _schema(source, added, texts)
             with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
                 yield lambda batch, more: writer.write_batch(_record_batch(batch, more, schema, added))
         temporary.replace(output)
@@ -127,26 +130,29 @@ def _lines(batch: Batch, more: Sequence[Row]) -> Iterator[bytes]:
         yield json.dumps(whole, ensure_ascii=False, default=str).encode() + b"\n"  # default: dates and decimals of Parquet
 
 
-def _schema(source: Path, added: Sequence[str]) -> pa.Schema:
+def _schema(source: Path, added: Sequence[str], texts: Sequence[str]) -> pa.Schema:
     """The columns of the output. Metadata is left out: that of pandas and `datasets` describes the old columns only."""
-    schema = pq.read_schema(source).remove_metadata() if source.suffix == ".parquet" else _inferred(source)
+    schema = pq.read_schema(source).remove_metadata() if source.suffix == ".parquet" else _inferred(source, texts)
     kept = [field for field in schema if field.name not in added]
     return pa.schema([*kept, *(pa.field(name, pa.string()) for name in added)])
 
 
-def _inferred(source: Path) -> pa.Schema:
-    """The columns of a JSONL file: one pass over it. Where values share no type, the column is JSON text, and marked so."""
+def _inferred(source: Path, texts: Sequence[str]) -> pa.Schema:
+    """The columns of a JSONL file: one pass over it. Where values share no type, the column is JSON text, and marked so.
+
+    Those of `texts` are also where values are nested, as a struct would give each row the keys of all.
+    """
     types: dict[str, pa.DataType | None] = {}
     for batch in read_batches(source, ()):
         rows = [row for row in batch.rows if not isinstance(row, str)]
         for name in columns_of(batch):
             types[name] = _common(types.get(name, pa.null()), [row.get(name) for row in rows])
-    return pa.schema([_field(name, kind) for name, kind in types.items()])
+    return pa.schema([_field(name, kind, name in texts) for name, kind in types.items()])
 
 
-def _field(name: str, kind: pa.DataType | None) -> pa.Field:
-    if kind is None or not _storable(kind):
-        return pa.field(name, pa.string(), metadata={"holds": "JSON"})
+def _field(name: str, kind: pa.DataType | None, is_text: bool) -> pa.Field:
+    if kind is None or not _storable(kind) or (is_text and pa.types.is_nested(kind)):
+        return pa.field(name, pa.string(), metadata={"holds": _TEXT if is_text else "JSON"})
     return pa.field(name, kind)
 
 
@@ -189,7 +195,8 @@ def _column(batch: Batch, field: pa.Field) -> pa.Array:
         return batch.table.column(field.name)
     values = [None if isinstance(row, str) else row.get(field.name) for row in batch.rows]
     if field.metadata:
-        values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+        kept: type | tuple[()] = str if field.metadata[b"holds"] == _TEXT.encode() else ()
+        values = [v if v is None or isinstance(v, kept) else json.dumps(v, ensure_ascii=False) for v in values]
     try:
         return pa.array(values, field.type)
     except pa.ArrowInvalid as error:

@@ -53,6 +53,8 @@ FOUND = [
 def test_rows_come_out_whole_and_graded_in_every_format(tmp_path: Path, source: str, target: str) -> None:
     summary = grade_file(write(tmp_path / source, ROWS), TASK, tmp_path / "new" / target)
     out = read(tmp_path / "new" / target)
+    if (source, target) == ("in.jsonl", "out.parquet"):
+        out = [{**row, "facts": json.loads(row["facts"])} for row in out]
     assert [(row.pop("extracted"), row.pop("check"), row.pop("reason")) for row in out] == FOUND
     assert out == ROWS
     assert summary.rows == 4
@@ -142,6 +144,43 @@ def test_columns_whose_values_share_no_type_become_json_text_in_parquet(tmp_path
     assert (json.loads(out[0]["keys"])["299"], out[1]["keys"]) == (299, None)
     assert (out[0]["late"], out[1500]["late"]) == (None, [1])
     assert [row["check"] for row in out] == ["right"] * 1501
+
+
+def test_odd_values_leave_the_other_rows_as_they_are_and_the_output_can_be_graded_again(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"facts": FACTS, "candidate": RIGHT},
+        {"facts": json.dumps(FACTS), "candidate": RIGHT},
+        {"facts": {**FACTS, "more": {"a": 1}}, "candidate": RIGHT},
+        {"facts": FACTS, "candidate": [1]},
+        {"facts": None, "candidate": None},
+    ]
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    assert grade_file(write(tmp_path / "in.jsonl", rows), TASK, first).checks["right"] == 3
+    assert [row["candidate"] for row in read(first)] == [RIGHT, RIGHT, RIGHT, "[1]", None]
+    assert [json.loads(row["facts"] or "null") for row in read(first)] == [FACTS, FACTS, rows[2]["facts"], FACTS, None]
+    assert grade_file(first, TASK, second).checks["right"] == 3
+    assert [row["candidate"] for row in read(second)] == [row["candidate"] for row in read(first)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_text_that_is_not_unicode_is_a_bad_row_or_a_question_mark(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"facts": '{"answer": "4", "question": "\\ud83d What is 2+2?"}', "candidate": "4"},
+        {"answer": "4", "question": "\udead?", "candidate": "4\udead"},
+    ]
+    summary = grade_file(write(tmp_path / "in.jsonl", rows), "gsm8k", tmp_path / f"numbers{suffix}")
+    assert summary.reasons == {"equal": 1, "not_a_number": 1}
+    assert [row["extracted"] for row in read(tmp_path / f"numbers{suffix}")] == ["4", "4?"]
+    broken = pa.array([RIGHT.encode(), b"\xe9", RIGHT.encode()], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"candidate": broken, "facts": [json.dumps(FACTS)] * 3}), tmp_path / "in.parquet")
+    summary = grade_file(tmp_path / "in.parquet", TASK, tmp_path / f"out{suffix}")
+    assert summary.checks == {"right": 2, "wrong": 0, "missing": 0, "undecided": 1}
+    assert summary.bad_rows[0].startswith("row 2: not UTF-8 (")
+
+
+def test_paths_and_the_task_may_be_text(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    assert grade_file(str(source), "countdown", str(tmp_path / "out.jsonl")) == grade_file(source, TASK, tmp_path / "2.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -74,19 +74,16 @@ def _check_options(name: str, maker: Any, options: Mapping[str, Any]) -> None:
         for option in options:
             if option not in parameters:
                 raise unknown(f"option of task {name}:", option, parameters)
-    bare = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    lacking = [k for k, p in parameters.items() if p.default is p.empty and p.kind not in bare and k not in options]
+    any_number = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    lacking = [k for k, p in parameters.items() if p.default is p.empty and p.kind not in any_number and k not in options]
     if lacking:
         raise ConfigError(f"task {name} needs the option{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
 
 
 def _typed(name: str, maker: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options as the fields of the dataclass `maker` have them; those of other makers, and of other types, as they are."""
-    kinds = (
-        {each.name: each.kind for each in settings(maker)}
-        if isinstance(maker, type) and dataclasses.is_dataclass(maker)
-        else {}
-    )
+    known = isinstance(maker, type) and dataclasses.is_dataclass(maker)
+    kinds = {each.name: each.kind for each in settings(maker)} if known else {}
     return {key: _read(f"option {key} of task {name}", value, kinds.get(key, Any)) for key, value in options.items()}
 
 
@@ -95,7 +92,8 @@ def _read(where: str, value: Any, kind: Any) -> Any:
     many, inner = is_many(kind), bare(kind)
     if is_mapping(kind) and isinstance(value, Mapping):
         return value
-    if not (many or choices(kind) or inner in (str, int, float, bool, Path)):
+    readable = many or choices(kind) or inner in (str, int, float, bool, Path)
+    if not readable or kind not in (inner, inner | None):  # a choice of types is the maker's own affair
         return tuple(value) if isinstance(value, list) else value
     if value is None and kind is str:  # what YAML makes of an empty text
         return ""
