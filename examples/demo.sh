@@ -10,7 +10,9 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 run() {
   echo
-  echo "\$ $*"
+  printf '$'
+  printf ' %q' "$@"
+  echo
   "$@"
 }
 

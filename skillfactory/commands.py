@@ -141,8 +141,11 @@ def _build(config: Any, progress: Progress) -> Result:
 
 def _show_build(summary: Any) -> Iterator[str]:
     yield from map(str, summary.funnels)
-    layouts = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.traces.items())) or "none"
-    yield f"{summary.output}: traces from {summary.questions:,} questions ({layouts})"
+    parts = []
+    for name in sorted({*summary.traces, *summary.dropped}):
+        kept, lost = summary.traces.get(name, 0), summary.dropped.get(name, 0)
+        parts.append(f"{name} {kept:,} of {kept + lost:,}" if lost else f"{name} {kept:,}")
+    yield f"{summary.output}: traces from {summary.questions:,} questions ({', '.join(parts) or 'none'})"
     yield from (f"note: {note}" for note in summary.notes)
 
 

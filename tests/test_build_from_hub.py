@@ -22,7 +22,7 @@ def test_a_hub_id_gives_the_same_traces_as_the_files(tmp_path: Path) -> None:
     local = build(str(tmp_path / "data"), tmp_path / "local")
     assert local.returncode == 0, local.stderr
     with TinyHub("someone/raw-data", tmp_path / "data") as hub:
-        remote = build("someone/raw-data", tmp_path / "remote", HF_ENDPOINT=hub.url)
+        remote = build("someone/raw-data", tmp_path / "remote", HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
     assert remote.returncode == 0, remote.stderr
     assert json.loads(remote.stdout)["traces"] == json.loads(local.stdout)["traces"]
     parts = [(tmp_path / name / "traces" / "part-00000.parquet").read_bytes() for name in ("local", "remote")]

@@ -1,6 +1,7 @@
 """`make demo`: the raw sample is what its script writes, and the shipped tiny model gives traces worth the name."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -93,6 +94,7 @@ def test_the_demo_says_where_things_are_and_they_are_there(demo: tuple[Path, str
         assert f"{folder}/{name}" in printed
         assert any((folder / name).iterdir())
     assert "<think>" in printed
+    assert r"--layout \*C_full" in printed, "commands are printed as a shell takes them"
 
 
 def test_the_same_seed_gives_the_same_texts_whatever_else_is_asked(demo: tuple[Path, str], tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_the_same_seed_gives_the_same_texts_whatever_else_is_asked(demo: tuple[P
     ):
         assert told in command
         command = command.replace(told, instead)
-    assert main(command.split()[2:]) == 0
+    assert main(shlex.split(command)[2:]) == 0
     question = rows(tmp_path / "again/questions")[0]["id"]
     for table, name in (("attempts", "question_id"), ("reflections", "attempt_id")):
         again = rows(tmp_path / "again" / table)
