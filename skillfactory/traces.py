@@ -105,17 +105,38 @@ def open_writer(path: Path) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=_REPEATED)
 
 
-def write_drops(drops: Sequence[Drop], path: Path) -> None:
-    """Writes drops to a Parquet file, if there are any."""
-    path.unlink(missing_ok=True)
-    if not drops:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = DROPS.names
-    table = pa.table([pa.array([getattr(drop, name) for drop in drops], pa.string()) for name in names], schema=DROPS)
-    draft = path.with_suffix(".tmp")
-    pq.write_table(table, draft, compression="zstd")
-    draft.replace(path)
+class DropWriter:
+    """Writes drops to a Parquet file, which appears whole at the end, and only if there is a drop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._draft = path, path.with_suffix(".tmp")
+        self._drops: list[Drop] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, drop: Drop) -> None:
+        """Writes a drop, sooner or later."""
+        self._drops.append(drop)
+        if len(self._drops) == _DROPS_HELD:
+            self._flush()
+
+    def close(self) -> None:
+        """Puts the file in its place."""
+        if self._drops:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._draft.replace(self._path)
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._draft, DROPS, compression="zstd")
+        columns = [pa.array([getattr(drop, name) for drop in self._drops], pa.string()) for name in DROPS.names]
+        self._writer.write_table(pa.table(columns, schema=DROPS))
+        self._drops = []
+
+
+_DROPS_HELD = 10_000
 
 
 def trace_table(rows: Sequence[Row]) -> pa.Table:

@@ -16,7 +16,7 @@ from skillfactory.build.directory import claim, clear, describe, keep_some
 from skillfactory.build.parallel import each_unit
 from skillfactory.build.released import Wanted
 from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
-from skillfactory.build.unit import Builder, Counts
+from skillfactory.build.unit import Builder, Counts, ScatteredError
 from skillfactory.config import dump
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
@@ -142,8 +142,10 @@ def _build(source: Source | Unordered, config: BuildConfig, progress: Progress) 
         if isinstance(source, Unordered):
             progress.begin("regroup", "rows")
             source = source.regroup(scratch)
-        counts = _run(source, config, progress)
-        if isinstance(source, RawSource) and _scattered(counts):
+        try:
+            counts = _run(source, config, progress)
+        except ScatteredError:
+            assert isinstance(source, RawSource)  # a run has each question once
             progress.begin("regroup", "rows")
             source = source.regroup(scratch)
             counts = _run(source, config, progress)
@@ -203,10 +205,7 @@ def _run(source: Source, config: BuildConfig, progress: Progress) -> Counts:
     for done in each_unit(builder.unit, source.units, config.workers):
         counts.add(done)
         progress.advance(done.attempts + done.lost_attempts.total(), f"{counts.traces.total():,} traces")
-    return counts
-
-
-def _scattered(counts: Counts) -> bool:
-    """Whether a question was met twice, with other questions between."""
     ids = np.concatenate(counts.ids) if counts.ids else np.array([], np.uint64)
-    return len(np.unique(ids)) < len(ids)
+    if len(np.unique(ids)) < len(ids):
+        raise ScatteredError
+    return counts

@@ -17,7 +17,7 @@ from skillfactory import __version__
 from skillfactory.errors import InputError, RunLockedError
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
-from skillfactory.traces import DROPS, SCHEMA, open_writer, write_drops
+from skillfactory.traces import DROPS, SCHEMA, DropWriter, open_writer
 
 _LOCK = ".lock"
 _TABLES = {"traces": SCHEMA, "drops": DROPS}
@@ -111,8 +111,10 @@ def keep_some(directory: Path, limit: int, seed: int) -> Counter[str]:
     for number, (part, rank) in enumerate(zip(parts, ranks, strict=True)):
         gone = _filter(part, rank <= last)
         lost.update(layout for _, layout in gone)
-        drops = [Drop("limit", trace_id, "over_limit") for trace_id, _ in gone]
-        write_drops(drops, directory / "drops" / f"limit-{number:05d}.parquet")
+        drops = DropWriter(directory / "drops" / f"limit-{number:05d}.parquet")
+        for trace_id, _ in gone:
+            drops.add(Drop("limit", trace_id, "over_limit"))
+        drops.close()
     return lost
 
 

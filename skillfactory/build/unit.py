@@ -17,7 +17,7 @@ from skillfactory.layouts import Draw, Plan, plan
 from skillfactory.markup import render
 from skillfactory.records import Drop
 from skillfactory.seeds import derive, rng
-from skillfactory.traces import Row, TraceWriter, write_drops
+from skillfactory.traces import DropWriter, Row, TraceWriter
 
 _FLUSH = 16 << 20  # characters of traces held before a row group is written
 
@@ -61,6 +61,10 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+class ScatteredError(Exception):
+    """A question's rows don't stand together: they must be regrouped before a build."""
+
+
 @dataclass
 class Builder:
     """Builds one unit of a source at a time; it pickles, so that worker processes can have one each."""
@@ -84,21 +88,26 @@ class Builder:
 
     def _unit(self, number: int) -> Counts:
         counts = Counts()
-        drops: list[Drop] = []
-        ids: list[int] = []
+        ids: dict[int, None] = {}
         part = f"part-{number:05d}.parquet"
+        drops = DropWriter(self.output / "drops" / part)
         writer = TraceWriter(self.output / "traces" / part)
         random = rng(self.seed, "shuffle", number)
         for pool in self.source.pools(number):
             if isinstance(pool, Drop):
-                drops.append(pool)
+                counts.lost_attempts[pool.reason] += 1
+                drops.add(pool)
                 continue
-            ids.append(derive(0, pool.question_id))
+            identity = derive(0, pool.question_id)
+            if identity in ids:
+                raise ScatteredError(pool.question_id)
+            ids[identity] = None
             counts.attempts += len(pool.variants)
             counts.variants.update(pool.variants)
             for row in self.traces(pool):
                 if isinstance(row, Drop):
-                    drops.append(row)
+                    drops.add(row)
+                    counts.lost_traces[row.reason] += 1
                     counts.lost_by_layout[_layout_of(row, pool)] += 1
                 else:
                     counts.traces[row.trace.layout] += 1
@@ -107,10 +116,8 @@ class Builder:
                         writer.flush(random)
         writer.flush(random)
         writer.close()
-        write_drops(drops, self.output / "drops" / part)
-        counts.ids.append(np.array(ids, np.uint64))
-        for drop in drops:
-            (counts.lost_attempts if drop.stage == "rows" else counts.lost_traces)[drop.reason] += 1
+        drops.close()
+        counts.ids.append(np.array(list(ids), np.uint64))
         return counts
 
     def traces(self, pool: FullPool) -> Iterator[Row | Drop]:
