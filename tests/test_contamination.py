@@ -11,9 +11,9 @@ import pytest
 from silver import attempt, row, write
 
 from skillfactory.audit import AuditConfig, audit
-from skillfactory.audit.contamination import Contamination, Evaluation, canonical_form, unordered, words
+from skillfactory.audit.contamination import Contamination, Evaluation, Search, canonical_form, unordered, words
 from skillfactory.audit.table import table
-from skillfactory.errors import InputError
+from skillfactory.errors import ConfigError, InputError
 from skillfactory.stats import share
 
 PROMPT = "Make 24 from the numbers 8, 3, and 5."
@@ -120,6 +120,15 @@ def test_a_folder_without_questions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: no questions here; expected \.jsonl or \.parquet files"):
         audit(AuditConfig(made, (tmp_path / "empty",)))
+
+
+def test_an_evaluation_or_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+    there = jsonl(tmp_path / "eval.jsonl", [{"question": "What is it?"}])
+    for against, source in ((tmp_path / "none", there), (there, tmp_path / "none")):
+        with pytest.raises(InputError, match=r"none: no such file or folder$"):
+            Search([against], [source], 3)
+    with pytest.raises(ConfigError, match=r"questions: serves the search .*; name these with --against"):
+        AuditConfig(tmp_path, questions=(tmp_path / "none",))
 
 
 def test_normal_forms_ignore_what_they_should_and_nothing_else() -> None:

@@ -100,6 +100,16 @@ def test_traces_over_the_length_are_left_out_on_demand_and_counted(to: str, trac
     found = run(traces, to, tmp_path / "out", max_length=4999, drop_long=True)
     assert found.to_dict()["funnels"][0]["dropped"] == {"over_max_length": 3}
     assert len(rows(tmp_path / "out")) == 7
+    every = {
+        row["trace_id"]
+        for row in pq.read_table(traces / "traces", columns=["trace_id", "tokens"]).to_pylist()
+        if row["tokens"] == 5000
+    }
+    drops = pq.read_table(tmp_path / "out" / "drops").to_pylist()
+    assert {drop["subject_id"] for drop in drops} == every
+    assert {(drop["stage"], drop["reason"], drop["detail"]) for drop in drops} == {("export", "over_max_length", "5000 tokens")}
+    account = json.loads((tmp_path / "out" / "export.json").read_text("utf-8"))
+    assert account["funnels"] == found.to_dict()["funnels"]
     assert found.notes == (
         "3 traces have no token count, so whether they fit into 4,999 tokens is not checked; build with --tokenizer to count",
     )
@@ -152,6 +162,32 @@ def test_an_output_that_no_export_wrote_is_left_alone(traces: Path, tmp_path: Pa
     run(traces, "chat", tmp_path / "out", force=True)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
     assert len(rows(tmp_path / "out")) == 10
+
+
+@pytest.mark.parametrize("mark", ["build.json", "run.json"])
+def test_traces_and_runs_are_never_written_into(mark: str, traces: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / mark).write_text("{}")
+    (tmp_path / "out" / "README.md").write_text("the card")
+    with pytest.raises(
+        InputError, match=r"out: holds what `skillfactory (build|curate)` wrote, whose files would go; choose another"
+    ):
+        run(traces, "chat", tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "README.md").read_text() == "the card"
+
+
+@pytest.mark.parametrize(
+    ("to", "options", "note"),
+    [
+        ("trl", {"format": "jsonl"}, "format has no effect on the target trl; it is an option of chat"),
+        ("chat", {"model": "m"}, "model has no effect on the target chat; it is an option of llamafactory and trl"),
+        ("trl", {"template": "t"}, "template has no effect on the target trl; it is an option of llamafactory"),
+    ],
+)
+def test_an_option_that_the_target_has_no_use_for_is_noted(
+    to: str, options: Mapping[str, Any], note: str, traces: Path, tmp_path: Path
+) -> None:
+    assert note in run(traces, to, tmp_path / "out", max_length=9000, **options).notes
 
 
 def test_a_new_export_replaces_the_files_of_the_last_and_no_others(traces: Path, tmp_path: Path) -> None:

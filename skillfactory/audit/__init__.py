@@ -54,6 +54,8 @@ class AuditConfig:
         for name in ("examples", "top"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, came {getattr(self, name)}")
+        if self.questions and not self.against:
+            raise ConfigError("questions: serves the search for an evaluation's questions; name these with --against")
 
 
 @dataclass(frozen=True, slots=True)

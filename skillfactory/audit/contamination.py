@@ -163,6 +163,8 @@ class Search:
 
 def question_rows(path: Path) -> Iterator[Mapping[str, Any] | str]:
     """The rows of a JSONL or Parquet file, or of all in a folder (of a run: its questions); a text says why a row is none."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         folder = path / "questions" if (path / "questions").is_dir() else path
         files = sorted(file for file in folder.rglob("*") if file.suffix in (".jsonl", ".parquet"))

@@ -5,10 +5,11 @@ function and a line in TARGETS; one of your own is named `module:function`.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from skillfactory.config import settings
 from skillfactory.errors import ConfigError, InputError, searched, unknown
 from skillfactory.export.folder import ACCOUNT, claimed
 from skillfactory.export.target import ExportConfig, Summary, Written
@@ -24,8 +25,9 @@ TARGETS: dict[str, str] = {
     "trl": "skillfactory.export.trl:export",
 }
 
-COLUMNS = ("conversations", "tokens")  # that a target may count on
+COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
+USED_BY = {"model": ("llamafactory", "trl"), "template": ("llamafactory",), "format": ("chat",), "provenance": ("chat",)}
 
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
 
@@ -39,7 +41,7 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     progress = progress or Silent()
     target = resolve(config.to)
     source = TraceFiles.open(config.directory, COLUMNS)
-    account = {"target": config.to, "source": str(config.directory)}
+    account: dict[str, Any] = {"target": config.to, "source": str(config.directory)}
     with claimed(config.folder, config.force, account) as folder:
         try:
             written = target(source, folder, config, progress)
@@ -47,9 +49,18 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
             progress.end()
         if not written.kept:
             raise InputError(f"no trace is left to export: {_lost(written)}")
+        funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
+        account["funnels"] = [funnel.to_dict()]  # `claimed` writes the account when the folder is complete
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
-    funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
-    return Summary(config.to, config.folder, funnel, files, written.notes)
+    return Summary(config.to, config.folder, funnel, files, (*written.notes, *_unused(config)))
+
+
+def _unused(config: ExportConfig) -> Iterator[str]:
+    """Notes on options that are set and mean nothing to the target."""
+    for setting in settings(ExportConfig):
+        users = USED_BY.get(setting.name, ())
+        if users and config.to in TARGETS and config.to not in users and getattr(config, setting.name) != setting.default:
+            yield f"{setting.name} has no effect on the target {config.to}; it is an option of {' and '.join(users)}"
 
 
 def _lost(written: Written) -> str:

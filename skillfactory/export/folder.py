@@ -19,7 +19,7 @@ def claimed(output: Path, force: bool, account: Mapping[str, Any]) -> Iterator[P
     """An empty folder to write into; at the end its files stand in `output`, or, after an error, nothing has changed there.
 
     `export.json` lists the files, so that a later export replaces these and no others. InputError if `output` holds something
-    that no export wrote, unless `force` is on.
+    that no export wrote, unless `force` is on, and whenever it holds traces or a run.
     """
     earlier = _earlier(output, force)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,11 @@ def _earlier(output: Path, force: bool) -> list[str]:
         return []
     if not output.is_dir():
         raise InputError(f"{output}: expected a folder to write, but a file stands there")
+    for name, maker in (("build.json", "build"), ("run.json", "curate")):
+        if (output / name).exists():
+            raise InputError(
+                f"{output}: holds what `skillfactory {maker}` wrote, whose files would go; choose another --output"
+            )
     try:
         account = json.loads((output / ACCOUNT).read_text("utf-8"))
         names = [str(name) for name in account["files"]] if account.get("command") == "export" else None

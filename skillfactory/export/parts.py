@@ -11,7 +11,11 @@ import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
 from skillfactory.progress import Progress
+from skillfactory.records import Drop
 from skillfactory.tracefiles import TraceFiles
+from skillfactory.traces import DropWriter
+
+OVER = "over_max_length"  # why a trace is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,17 @@ class Shape:
 
 
 def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progress) -> int:
-    """Writes a file for each part of the traces into `folder`, row group by row group; gives back how many traces it wrote."""
+    """Writes a file for each part of the traces into `folder`, row group by row group; gives back how many traces it wrote.
+
+    Traces that are left out stand in `drops/` beside `folder`.
+    """
     folder.mkdir(parents=True)
+    drops = DropWriter(folder.parent / "drops" / "part-00000.parquet")
     progress.begin("export", "traces", source.rows)
     written = 0
     for number, part in enumerate(source.parts):
         path = folder / f"train-{number:05d}-of-{len(source.parts):05d}.{shape.format}"
-        columns = ["conversations", *shape.extra, *(["tokens"] if "tokens" not in shape.extra else [])]
+        columns = list(dict.fromkeys(["trace_id", "tokens", "conversations", *shape.extra]))
         schema = pq.read_schema(part)
         missing = [name for name in columns if name not in schema.names]
         if missing:
@@ -76,19 +84,24 @@ def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progre
         fields = [schema.field("conversations").with_name(shape.messages), *(schema.field(name) for name in shape.extra)]
         with _Parquet(path, pa.schema(fields)) if shape.format == "parquet" else _JsonLines(path) as file:
             for batch in source.batches(part, columns, size=1024):
-                kept = _fitting(batch, shape.limit)
+                kept = _fitting(batch, shape.limit, drops)
                 names = ["conversations", *shape.extra]
                 file.write(pa.table([kept.column(name) for name in names], names=[shape.messages, *shape.extra]))
                 written += kept.num_rows
                 progress.advance(batch.num_rows)
+    drops.close()
     return written
 
 
-def _fitting(batch: pa.RecordBatch, limit: int | None) -> pa.RecordBatch:
-    """The rows of at most `limit` tokens; those of unknown length stay."""
+def _fitting(batch: pa.RecordBatch, limit: int | None, drops: DropWriter) -> pa.RecordBatch:
+    """The rows of at most `limit` tokens and those of unknown length; the others become drops."""
     if limit is None:
         return batch
-    return batch.filter(pc.fill_null(pc.less_equal(batch.column("tokens"), limit), True))
+    fits = pc.fill_null(pc.less_equal(batch.column("tokens"), limit), True)
+    long = batch.filter(pc.invert(fits))
+    for name, tokens in zip(long.column("trace_id").to_pylist(), long.column("tokens").to_pylist(), strict=True):
+        drops.add(Drop("export", name, OVER, f"{tokens} tokens"))
+    return batch.filter(fits)
 
 
 class _Parquet:
@@ -145,4 +158,4 @@ def card(body: str, pattern: str = "data/train-*.parquet") -> str:
 
 def dropped(source: TraceFiles, written: int) -> dict[str, int]:
     """The account of what was left out."""
-    return {"over_max_length": source.rows - written} if written < source.rows else {}
+    return {OVER: source.rows - written} if written < source.rows else {}
