@@ -30,13 +30,16 @@ def test_options_become_what_their_fields_say() -> None:
     )
     named = Custom("x", level_column="level", level_names=("a, b", "c"))
     assert resolve("custom", {"source": "x", "level_column": "level", "level_names": ["a, b", "c"]}) == named
-    assert resolve("gym", {"dataset": "coin_flip", "config": {"word": "1"}}) == Gym("coin_flip", {"word": "1"})
-    assert resolve(f"{__name__}:made_by_hand", {"use_all": "as it is"}) is READY_MADE
+    assert resolve("countdown", {"numbers": "[1, 10]", "use_all": "yes"}) == Countdown(numbers=(1, 10), use_all=True)
+    gym = Gym("coin_flip", {"terms": 2, "signs": ["+", "*", "-"]})
+    for config in ({"terms": "2", "signs": ["+", "*", "-"]}, '{terms: 2, signs: ["+", "*", "-"]}'):
+        assert resolve("gym", {"dataset": "coin_flip", "config": config}) == gym
+    assert resolve(f"{__name__}:made_by_hand", {"numbers": ["1", "x"], "use_all": "true"}) is READY_MADE
 
 
-def made_by_hand(use_all: str) -> Countdown:
+def made_by_hand(**options: object) -> Countdown:
     """A maker that is no dataclass."""
-    assert use_all == "as it is"
+    assert options == {"numbers": (1, "x"), "use_all": True}
     return READY_MADE
 
 

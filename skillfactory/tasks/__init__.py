@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import yaml
+
 from skillfactory.config import settings
 from skillfactory.errors import ConfigError, unknown
 from skillfactory.tasks.base import Task
@@ -81,7 +83,7 @@ def _check_options(name: str, maker: Any, options: Mapping[str, Any]) -> None:
 
 
 def _typed(name: str, maker: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the fields of the dataclass `maker` have them; those of other makers, and of other types, as they are."""
+    """The options as the fields of the dataclass `maker` have them; for other makers, and other types, see `_plain`."""
     known = isinstance(maker, type) and dataclasses.is_dataclass(maker)
     kinds = {each.name: each.kind for each in settings(maker)} if known else {}
     return {key: _read(f"option {key} of task {name}", value, kinds.get(key, Any)) for key, value in options.items()}
@@ -90,11 +92,13 @@ def _typed(name: str, maker: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 def _read(where: str, value: Any, kind: Any) -> Any:
     """`value` as a `kind`, if that is a type which texts can be read as."""
     many, inner = is_many(kind), bare(kind)
-    if is_mapping(kind) and isinstance(value, Mapping):
-        return value
     readable = many or choices(kind) or inner in (str, int, float, bool, Path)
     if not readable or kind not in (inner, inner | None):  # a choice of types is the maker's own affair
-        return tuple(value) if isinstance(value, list) else value
+        return _plain(tuple(value) if isinstance(value, list) else value)
+    if many and isinstance(value, str) and value.startswith("["):
+        value = coerce(value, Any, where)
+    if is_mapping(kind) and isinstance(value, Mapping):
+        return _plain(value)
     if value is None and kind is str:  # what YAML makes of an empty text
         return ""
     places = [place for place in get_args(inner) if place is not ...] if many and not is_mapping(kind) else []
@@ -106,3 +110,16 @@ def _read(where: str, value: Any, kind: Any) -> Any:
     if len(places) > 1 and found is not None and len(found) != len(places):
         raise ConfigError(f"{where}: expected {len(places)} values, came {len(found)}{form}")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """`value`, its texts that read as a number, true or false turned into these: recipes and flags give nothing but text."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    try:
+        found = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+    return found if isinstance(found, int | float) else value
