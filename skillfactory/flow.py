@@ -7,7 +7,7 @@ is its result. It knows no engine, no disk and no event loop, so it is tested wi
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -55,15 +55,24 @@ class Completion:
     stop: Stop
     prompt_tokens: int
     tokens: int  # generated ones
-    limit: int  # the token limit that it was asked with
-    error: str = ""  # why, if stop is ERROR
+    limit: int  # the token limit that it had: the one asked for, or what the model's context left of it
+    error: str = ""  # why, if stop is ERROR or the context cut the text
 
     def serves(self, request: Request) -> bool:
-        """Whether this is what `request` (of the same key) would bring: another token limit matters only to a text it cuts."""
+        """Whether this is what `request` (of the same key) would bring: another token limit matters only to a text it cuts.
+
+        No higher limit helps a text that the context cut.
+        """
         limit = request.sampling.max_tokens
         if self.stop is Stop.END:
             return self.tokens <= limit
-        return self.stop is Stop.LENGTH and self.limit == limit
+        return self.stop is Stop.LENGTH and (self.limit == limit or (bool(self.error) and self.limit < limit))
+
+    def within(self, room: int | None) -> "Completion":
+        """This text of an engine whose context left `room` tokens for it: one that was cut there says so."""
+        if self.stop is not Stop.LENGTH or room is None or room >= self.limit:
+            return self
+        return replace(self, limit=room, error=f"the model's context left {room} of {self.limit} tokens")
 
 
 def failed(request: Request, error: str) -> Completion:

@@ -181,6 +181,13 @@ def test_the_key_comes_from_the_environment_and_never_shows(monkeypatch: pytest.
         open_engine("openai", {"api_key_env": "NO_SUCH_KEY"})
 
 
+@pytest.mark.parametrize("key", ["sk-s3cret", "0123456789abcdef"])
+def test_a_key_in_the_place_of_its_variable_is_not_shown(key: str) -> None:
+    with pytest.raises(ConfigError, match="api_key_env: expected the name of an environment variable") as error:
+        open_engine("openai", {"api_key_env": key})
+    assert key not in str(error.value)
+
+
 def test_a_server_that_is_not_there_is_an_error_at_the_start_that_names_the_address() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -83,6 +83,8 @@ def test_closing_abandons_what_is_in_hand() -> None:
         ("scripted", {"answer": "echo"}, "'echo' is not of the form module:object"),
         ("scripted", {"answer": f"{__name__}:ehco"}, f"module '{__name__}' has no 'ehco'"),
         ("scripted", {"answer": "no_such_module:f"}, "'no_such_module:f' can't be imported: No module named"),
+        ("scripted", {"answer": "this.is:f"}, "can't be imported"),
+        ("scripted", {"answer": ".relative:f"}, "can't be imported"),
         ("skillfactory.flow:Request", {}, "is no engine: it has no dataclass 'Options'"),
     ],
 )

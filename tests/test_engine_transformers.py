@@ -166,6 +166,17 @@ def test_a_prompt_that_fills_the_context_fails_with_the_reason_and_others_go_on(
     assert short.stop is not Stop.ERROR
 
 
+def test_a_text_that_the_context_cuts_has_nearly_the_room_that_is_left_and_says_so(model: Path) -> None:
+    asked = [request(seed, "x" * 470, Sampling(max_tokens=1024)) for seed in range(9)]
+    cut = [made for made in ask(model, asked) if made.stop is Stop.LENGTH]
+    assert cut
+    for made in cut:
+        room = CONTEXT - made.prompt_tokens
+        assert room * 7 / 8 <= made.tokens == made.limit <= room
+        assert made.error == f"the model's context left {made.limit} of 1024 tokens"
+        assert made.serves(asked[0])
+
+
 def test_a_tokenizer_without_a_template_gets_the_texts_with_a_blank_line_after_each(untemplated: Path, tmp_path: Path) -> None:
     asked = Request((("system", "Be brief."), ("user", "Hello.")), SHORT, 1)
     assert ask(untemplated, [asked])[0].prompt_tokens == len("Be brief.\n\nHello.\n\n")
@@ -255,4 +266,10 @@ def test_prompts_are_padded_by_at_most_a_quarter_or_31_tokens_and_to_few_lengths
         length = padded_length(tokens, None)
         assert tokens <= length <= tokens + max(31, tokens // 4)
     assert len({padded_length(tokens, None) for tokens in range(1, 4097)}) <= 30
-    assert padded_length(500, 512) == 511
+
+
+def test_padding_takes_at_most_an_eighth_of_the_room_for_the_answer() -> None:
+    for context in (512, 1024, 4096, 5000):
+        for tokens in range(1, context):
+            assert tokens <= padded_length(tokens, context) <= tokens + (context - tokens) // 8
+        assert len({padded_length(tokens, context) for tokens in range(1, context)}) <= 100

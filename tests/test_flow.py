@@ -118,6 +118,20 @@ def test_a_stored_text_is_asked_again_only_if_it_does_not_serve() -> None:
     assert [r.messages[0][1] for r in engine.asked] == ["failed", "cut"]
 
 
+def test_a_text_that_the_context_cut_says_so_and_is_not_asked_again_with_a_higher_limit() -> None:
+    asked = request("x", max_tokens=100)
+    cut = replace(complete(asked), stop=Stop.LENGTH, tokens=30).within(30)
+    assert (cut.limit, cut.error) == (30, "the model's context left 30 of 100 tokens")
+    assert [cut.serves(replace(asked, sampling=Sampling(max_tokens=limit))) for limit in (20, 30, 100, 999)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    whole, short = complete(asked), replace(complete(asked), stop=Stop.LENGTH)
+    assert (whole.within(30), short.within(100), short.within(None)) == (whole, short, short)
+
+
 def test_equal_requests_that_are_wanted_at_the_same_time_are_asked_once_and_reach_every_flow() -> None:
     def flow() -> Flow[list[str]]:
         answers = yield [request("same"), request("other"), request("same")]

@@ -28,7 +28,7 @@ def imported(name: str) -> Any:
         raise ConfigError(f"'{name}' is not of the form module:object, e.g. my_package.answers:right")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
+    except (ImportError, TypeError) as error:  # TypeError: a relative name
         raise ConfigError(f"'{name}' can't be imported: {error}; {searched()}") from error
     except AttributeError as error:
         raise ConfigError(f"'{name}' can't be imported: module '{module}' has no '{attribute}'") from error

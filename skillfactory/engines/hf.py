@@ -165,7 +165,8 @@ class TransformersEngine:
         """A row's completion. The end token counts as a token and is not shown."""
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         stop = Stop.END if tokens and tokens[-1] in self._ends else Stop.LENGTH
-        return Completion(row.request.key, text, stop, len(row.prompt), len(tokens), row.request.sampling.max_tokens)
+        made = Completion(row.request.key, text, stop, len(row.prompt), len(tokens), row.request.sampling.max_tokens)
+        return made if self._context is None else made.within(self._context - padded_length(len(row.prompt), self._context))
 
 
 def row_count(n: int, batch_size: int) -> int:
@@ -174,10 +175,14 @@ def row_count(n: int, batch_size: int) -> int:
 
 
 def padded_length(tokens: int, context: int | None) -> int:
-    """The length to which a prompt is padded: the next multiple of 32, or of an eighth to a quarter of it if it is longer."""
+    """The length to which a prompt is padded: the next multiple of 32, or of an eighth to a quarter of it if it is longer.
+
+    Near the end of the context the steps are smaller, so that padding takes at most an eighth of the room for the answer.
+    """
     step = max(32, 1 << max(tokens.bit_length() - 3, 0))
-    length = -(-tokens // step) * step
-    return length if context is None else min(length, context - 1)
+    if context is not None:
+        step = min(step, 1 << max(((context - tokens) // 8).bit_length() - 1, 0))
+    return -(-tokens // step) * step
 
 
 def _loaded(options: TransformersOptions) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,11 @@ class OpenAIOptions:
                 "the openai engine needs concurrency >= 1, timeout > 0, and retries, backoff and longest_wait >= 0"
             )
         if self.api_key_env is not None and not os.environ.get(self.api_key_env):
+            if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):  # the key itself, perhaps
+                raise ConfigError(
+                    "api_key_env: expected the name of an environment variable, such as OPENAI_API_KEY, that is set; "
+                    "what came is none (and isn't shown, as it may be the key)"
+                )
             raise ConfigError(f"api_key_env names the environment variable '{self.api_key_env}', which is not set")
 
 

@@ -93,7 +93,7 @@ class VllmEngine:
             except EngineDeadError as error:
                 raise EngineError("vLLM's engine died; its own messages above say why") from error
             if finished:
-                return [_completion(self._hand.pop(output.request_id), output) for output in finished]
+                return [_completion(self._hand.pop(output.request_id), output, self._room) for output in finished]
 
     def close(self) -> None:
         """Ends vLLM's processes; what is in hand is abandoned."""
@@ -123,13 +123,13 @@ class VllmEngine:
         )
 
 
-def _completion(request: Request, output: Any) -> Completion:
+def _completion(request: Request, output: Any, context: int) -> Completion:
     """The completion of a finished request; vLLM counts the end token among the tokens and does not show it."""
     made = output.outputs[0]
     if made.finish_reason not in _STOPS:
         return failed(request, f"vLLM broke the request off ({made.finish_reason})")
     counts = len(output.prompt_token_ids), len(made.token_ids), request.sampling.max_tokens
-    return Completion(request.key, made.text, _STOPS[made.finish_reason], *counts)
+    return Completion(request.key, made.text, _STOPS[made.finish_reason], *counts).within(context - counts[0])
 
 
 def _started(options: VllmOptions) -> Any:
