@@ -68,6 +68,11 @@ def test_the_reflection_prompt_names_both_verdicts_and_does_not_say_which_is_tru
         "I should reason as if I didn\N{RIGHT SINGLE QUOTATION MARK}t know it.",
         "(hint) 42",
         "The provided\tanswer is 42",
+        "By the hint's logic, 42",
+        "As the _hint_ has it, 42",
+        "This is hint_original, so 42",
+        "You are hinting at 42",
+        "The \N{FULLWIDTH LATIN SMALL LETTER H}\N{FULLWIDTH LATIN SMALL LETTER I}nt says 42",
     ],
 )
 def test_a_response_that_mentions_the_hint_leaks(text: str) -> None:
@@ -83,6 +88,7 @@ def test_a_response_that_stands_by_itself_does_not_leak(text: str) -> None:
 
 def test_the_leak_filter_takes_linear_time() -> None:
     assert load_hints().leak("given the correct " * 200_000) is None
+    assert load_hints().leak("a" + "\u0301\u0316" * 100_000) is None  # 28 s if the library normalises it as a whole
 
 
 def test_variants_are_chosen_by_name_in_the_order_asked() -> None:

@@ -4,6 +4,7 @@ Placeholders are filled in one pass, so a question or a model's text that itself
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -124,8 +125,10 @@ def _turns(system: str | None, user: str) -> tuple[Message, ...]:
 
 
 def _words(text: str) -> str:
-    """The words of `text` in lower case, one space between; a typographic apostrophe is a plain one."""
-    return " ".join(re.findall(r"[\w']+", text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
+    """The runs of letters and digits in `text`, in lower case, full-width and the like made plain, one space between."""
+    # Character by character: the library takes quadratic time for a long run of combining marks.
+    plain = text if text.isascii() else "".join(unicodedata.normalize("NFKC", character) for character in text)
+    return " ".join(re.findall(r"[^\W_]+", plain.casefold()))
 
 
 def _read(path: Path | None, shipped: str, keys: tuple[str, ...]) -> tuple[str, Mapping[str, Any]]:
