@@ -4,6 +4,8 @@ Eager mode asks for the whole grid (every variant, every sample, every reflectio
 asks for what the plans take on trust, and plans again; it ends with the very traces that a build from the whole grid draws.
 """
 
+import importlib.util
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +19,7 @@ from skillfactory.flow import Flow, Sampling
 from skillfactory.layouts import Draw, Planned, plan
 from skillfactory.prompts import load_hints, load_reflection, load_variants
 from skillfactory.records import Drop, Question
+from skillfactory.seeds import digest
 from skillfactory.tasks import resolve
 
 
@@ -82,6 +85,19 @@ class Decoding:
     reflect_max_tokens: int | None = field(
         default=None, metadata={"help": "new tokens of a reflection", "shown": "as of an attempt"}
     )
+
+    def __post_init__(self) -> None:
+        limits = {
+            "temperature": (self.temperature >= 0, "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "repetition_penalty": (self.repetition_penalty > 0, "more than 0"),
+            "max_tokens": (self.max_tokens >= 1, "1 or more"),
+            "reflect_max_tokens": (self.reflect_max_tokens is None or self.reflect_max_tokens >= 1, "1 or more"),
+        }
+        for name, (holds, expected) in limits.items():
+            if not holds:
+                raise ConfigError(f"{name}: expected {expected}, came {getattr(self, name)}")
 
     def sampling(self, max_tokens: int | None = None) -> Sampling:
         """The decoding parameters, with another token limit if one is given."""
@@ -167,11 +183,19 @@ class CurateConfig:
         """What every question's flow needs, with names resolved and files read."""
         decoding, prompts, wanted = self.decoding, self.prompts, self.wanted
         draw = Draw.read(wanted.layout, wanted.max_attempts, wanted.repeats, wanted.unique_variants)
+        variants = load_variants(prompts.variants_file, prompts.variants)
+        hints = load_hints(prompts.hints_file) if prompts.hints else None
+        twice = {variant.name for variant in variants} & {variant.name for variant in (hints.variants if hints else ())}
+        if twice:
+            raise ConfigError(
+                f"{prompts.hints_file or 'hints.yaml'}: variants: '{min(twice)}' is a prompt variant's name too; "
+                "attempts are named after their variant, so give the hint variant another name"
+            )
         return Curation(
             task=resolve(self.task, self.option),
-            variants=load_variants(prompts.variants_file, prompts.variants),
+            variants=variants,
             reflection=load_reflection(prompts.reflection_file),
-            hints=load_hints(prompts.hints_file) if prompts.hints else None,
+            hints=hints,
             samples=self.samples,
             reflections=self.reflections,
             seed=self.seed,
@@ -190,7 +214,21 @@ class CurateConfig:
             del settings["wanted"]
         hints = asdict(how.hints) if how.hints else None
         prompts = {"variants": [asdict(v) for v in how.variants], "reflection": asdict(how.reflection), "hints": hints}
-        return {**settings, "prompts": prompts}
+        return {**settings, "prompts": prompts, "source": sources(self.task, *self.option.values())}
+
+
+def sources(*names: Any) -> dict[str, str]:
+    """For each of `names` that is a module:object outside of this package, a hash of its module's source file."""
+    found = {}
+    for name in names:
+        module = name.partition(":")[0] if isinstance(name, str) and re.fullmatch(r"[\w.]+:[\w.]+", name) else ""
+        try:
+            spec = importlib.util.find_spec(module) if module.partition(".")[0] not in ("", "skillfactory") else None
+        except (ImportError, ValueError):  # not a module after all: an option may hold any text
+            continue
+        if spec is not None and spec.has_location and spec.origin is not None:
+            found[name] = digest(Path(spec.origin).read_bytes().hex())
+    return found
 
 
 def flows(config: CurateConfig, how: Curation) -> Iterator[Flow[Curated]]:

@@ -3,15 +3,16 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from skillfactory.config import checked
 from skillfactory.curate import CurateConfig, Generation, account, flows
 from skillfactory.deck import Curated, Curation
-from skillfactory.engines import open_engine
+from skillfactory.engines import ENGINES, engine_class, open_engine
 from skillfactory.errors import ConfigError
 from skillfactory.flow import Engine
 from skillfactory.funnel import Funnel
@@ -44,7 +45,17 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     ),
     "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),
 }
-_TELLING = ("revision", "dtype", "chat_template", "answer")  # engine options that make another model of the same name
+_TELLING: Mapping[str, Any] = {  # engine options that make another model of the same name, with their defaults
+    "revision": None,
+    "dtype": "auto",
+    "attention": None,
+    "exact": True,
+    "chat_template": None,
+    "engine_args": {},
+    "extended_sampling": True,
+    "extra_body": {},
+    "answer": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class Summary:
     new_tokens: int
     seconds: float
     nothing_to_do: bool  # the run was finished before
+    engine_errors: Mapping[str, int] = field(default_factory=dict)  # reason → failed requests, commonest first
+    notes: tuple[str, ...] = ()  # changed settings, damaged files
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON-safe values."""
@@ -74,6 +87,13 @@ class Summary:
             rate = f", {self.new_tokens / self.seconds:,.0f} tokens/s" if self.seconds else ""
             lines.append(
                 f"{self.output}: {self.new_texts:,} new texts of {self.new_tokens:,} tokens in {self.seconds:,.1f} s{rate}"
+            )
+        lines += self.notes
+        if self.engine_errors:
+            (reason, times), failures = next(iter(self.engine_errors.items())), sum(self.engine_errors.values())
+            lines.append(
+                f"the engine gave up on {failures:,} requests, {times:,} times because: {reason or 'no reason given'} "
+                "(each one's reason is in the table drops); the same command asks for them again"
             )
         return "\n".join(lines)
 
@@ -92,26 +112,31 @@ def curate(config: CurateConfig, progress: Progress | None = None, engine: Calla
         outcome = carry_on(config.output, _stage(config, how), begun, engine or _opener(config.generation), bar)
     finally:
         bar.end()
-    counts = outcome.counts
+    counts, tally = outcome.counts, outcome.tally
     return Summary(
         config.output,
         tuple(_funnel(unit, counts) for unit in ("questions", "attempts", "reflections")),
         counts.get("tokens", 0),
         counts.get("prompt_tokens", 0),
-        outcome.asked,
-        outcome.tokens,
+        tally.texts,
+        tally.tokens,
         time.monotonic() - started,
         outcome.nothing_to_do,
+        dict(tally.errors.most_common()),
+        tuple(outcome.notes),
     )
 
 
 def _stage(config: CurateConfig, how: Curation) -> Stage[Curated]:
     generation = config.generation
+    # A key given where the name of its variable belongs must not come to disk.
+    options = _options(generation)
+    shown = {name: value for name, value in options.items() if name != "api_key_env"}
     return Stage(
         command="curate",
-        model=_model(generation),
+        model=_model(generation, options),
         settings=config.settings(how),
-        notes={"engine": generation.engine, "engine_option": dict(generation.engine_option)},
+        notes={"engine": generation.engine, "engine_option": shown},
         schemas=SCHEMAS,
         rows=_rows,
         counts=account,
@@ -120,11 +145,23 @@ def _stage(config: CurateConfig, how: Curation) -> Stage[Curated]:
     )
 
 
-def _model(generation: Generation) -> str:
+def _options(generation: Generation) -> dict[str, Any]:
+    """The engine's options, text among them read as their fields' types; those of an unknown engine as they are."""
+    name, values = generation.engine, generation.engine_option
+    if name not in ENGINES and ":" not in name:
+        return dict(values)
+    return checked(engine_class(name).Options, values, lambda key: " ".join((f"option of the engine {name},", *key)))
+
+
+def _model(generation: Generation, options: Mapping[str, Any]) -> str:
     """What tells one model's texts from another's."""
-    options = {name: generation.engine_option[name] for name in _TELLING if name in generation.engine_option}
-    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    telling = {name: options.get(name, default) for name, default in _TELLING.items()}
+    told = ", ".join(f"{name}={_told(value)}" for name, value in telling.items() if value != _TELLING[name])
     return f"{generation.model or generation.engine}{f' ({told})' if told else ''}"
+
+
+def _told(value: Any) -> str:
+    return _json(value) if isinstance(value, Mapping) else str(value)
 
 
 def _opener(generation: Generation) -> Callable[[], Engine]:

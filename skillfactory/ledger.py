@@ -45,9 +45,17 @@ class Ledger:
         self._used: dict[tuple[int, str], Place] = {}
         self._file = path.open("a+b", buffering=0)
         self._end = 0
-        for flow, key, place in _lines(path):
-            self._places.setdefault(key, []).append((flow, place))
+        self.damaged = 0  # lines that say nothing; their requests are asked again
+        self.failed: set[str] = set()  # keys of the requests that failed before
+        for place, stored in _lines(path):
             self._end = sum(place)
+            if stored is None:
+                self.damaged += 1
+                continue
+            flow, completion = stored
+            self._places.setdefault(completion.key, []).append((flow, place))
+            if completion.stop is Stop.ERROR:
+                self.failed.add(completion.key)
         os.truncate(path, self._end)  # what a kill cut off is asked for again
 
     def get(self, flow: int, request: Request) -> Completion | None:
@@ -132,23 +140,23 @@ def _parse(line: bytes) -> tuple[int, Completion]:
     return int(flow), Completion(**{**values, "stop": Stop(values["stop"])})
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, Place]]:
-    """Flow, key and place of each whole line; nothing after the first that is torn."""
+def _lines(path: Path) -> Iterator[tuple[Place, tuple[int, Completion] | None]]:
+    """The place of each whole line with its flow and completion, None if it is damaged; a torn last line is no line."""
     offset = 0
     with path.open("rb") as file:
         for line in file:
-            try:
-                flow, completion = _parse(line)
-            except (ValueError, TypeError, KeyError):
-                return
             if not line.endswith(b"\n"):
                 return
-            yield flow, completion.key, (offset, len(line))
+            try:
+                stored = _parse(line)
+            except (ValueError, TypeError, KeyError):
+                stored = None
+            yield (offset, len(line)), stored
             offset += len(line)
 
 
 def _begin(path: Path, part: Path) -> None:
-    """Writes a ledger with the completions of a finished part, at once or not at all. Failures are not carried on."""
+    """Writes a ledger with the completions of a finished part, at once or not at all."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         for batch in pq.ParquetFile(part).iter_batches():
@@ -161,9 +169,7 @@ def _begin(path: Path, part: Path) -> None:
 def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Completion]]:
     for row in rows:
         values = {key: value for key, value in row.items() if key not in ("flow", "used")}
-        completion = Completion(**{**values, "stop": Stop(row["stop"])})
-        if completion.stop is not Stop.ERROR:
-            yield row["flow"], completion
+        yield row["flow"], Completion(**{**values, "stop": Stop(row["stop"])})
 
 
 def _write(descriptor: int, line: bytes) -> None:

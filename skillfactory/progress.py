@@ -37,7 +37,9 @@ class Bars:
         from tqdm import tqdm
 
         self.end()
-        self._bar = tqdm(desc=label, unit=f" {unit}", total=total, file=sys.stderr, mininterval=0.5, dynamic_ncols=True)
+        self._bar = tqdm(
+            desc=label, unit=f" {unit}", total=total, file=sys.stderr, mininterval=0.5, miniters=0, dynamic_ncols=True
+        )
 
     def advance(self, n: int = 1, note: str = "") -> None:
         if self._bar is not None:

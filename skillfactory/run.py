@@ -8,8 +8,8 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,14 +17,41 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skillfactory.errors import EngineError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive
 from skillfactory.ledger import Ledger
 from skillfactory.progress import Progress
 from skillfactory.records import Stop
-from skillfactory.rundir import Stage, history_of, locked, read_state, readme, replacing, write_state, write_text
+from skillfactory.rundir import Stage, changes, history_of, locked, read_state, readme, replacing, write_state, write_text
 
 T = TypeVar("T")
 BLOCK = 64  # flows; a block's texts are in memory once, when it ends (the paper's eager settings: about 30 MB)
+IN_VAIN = 64  # failures without one text: not the requests are at fault then, but the engine, its model or its address
+_TELL_EVERY = 0.25  # seconds
+_REASONS = 1000  # different ones that are told apart
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one process did for a run."""
+
+    texts: int = 0  # that the engine gave
+    tokens: int = 0  # of these
+    reused: int = 0  # stored texts that served
+    errors: Counter[str] = field(default_factory=Counter)  # requests on which the engine gave up, by its reason
+
+    def add(self, completion: Completion) -> None:
+        """Counts a completion of the engine."""
+        if completion.stop is Stop.ERROR:
+            self.errors[completion.error if len(self.errors) < _REASONS else "other reasons"] += 1
+        else:
+            self.texts += 1
+            self.tokens += completion.tokens
+
+    def __str__(self) -> str:
+        parts = [f"{self.texts:,} texts, {self.tokens:,} tokens" if self.texts else ""]
+        parts.append(f"{self.errors.total():,} failed" if self.errors else "")
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +62,8 @@ class Outcome:
     flows: int
     nothing_to_do: bool  # it was finished before
     seconds: float = 0.0
-    asked: int = 0  # completions that this process got from the engine
-    tokens: int = 0  # that this process generated
+    tally: Tally = field(default_factory=Tally)
+    notes: Sequence[str] = ()  # what a user should know of
 
 
 def carry_on(
@@ -45,7 +72,7 @@ def carry_on(
     """Runs a stage's flows to their end in a run directory, new, killed or finished, and gives its account.
 
     `engine` is called only if there is work. RunLockedError if another process is at it; ConfigError if the directory belongs
-    to another model or command; InputError if it holds something else.
+    to another model or command; InputError if it holds something else; EngineError if the engine gives nothing but failures.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
@@ -53,9 +80,14 @@ def carry_on(
         if state and state["finished"] and state["stamp"] == stage.stamp and not state["counts"].get("engine_errors"):
             return Outcome(state["counts"], state["flows"], nothing_to_do=True)
         write_text(directory / "README.md", readme(stage))
-        history = history_of(state, stage)
+        history, changed = history_of(state, stage), changes(state, stage)
         write_state(directory, stage, history)
-        return _work(_Blocks(directory, stage, progress), flows, engine, history)
+        outcome = _work(_Blocks(directory, stage, progress), flows, engine, history)
+        if not changed:
+            return outcome
+        tally = outcome.tally
+        note = f"settings changed ({'; '.join(changed)}): {tally.reused:,} stored texts served again, {tally.texts:,} are new"
+        return replace(outcome, notes=(note, *outcome.notes))
 
 
 def _work(blocks: "_Blocks[T]", flows: Iterable[Flow[T]], engine: Callable[[], Engine], history: list[Any]) -> Outcome:
@@ -70,10 +102,14 @@ def _work(blocks: "_Blocks[T]", flows: Iterable[Flow[T]], engine: Callable[[], E
     finally:
         blocks.close()
         running.close()
-    outcome = Outcome(blocks.counts, blocks.flows, False, time.monotonic() - started, blocks.asked, blocks.tokens)
+    tally = blocks.tally
+    if tally.errors and not tally.texts and not blocks.counts["tokens"]:
+        raise _in_vain(tally)
+    outcome = Outcome(blocks.counts, blocks.flows, False, time.monotonic() - started, tally, tuple(blocks.notes))
+    write_text(blocks.directory / "README.md", readme(blocks.stage, blocks.directory))
     ended = {"flows": outcome.flows, "counts": dict(sorted(outcome.counts.items()))}
     write_state(blocks.directory, blocks.stage, history, ended)
-    blocks.log("end", seconds=round(outcome.seconds, 3), asked=outcome.asked, tokens=outcome.tokens)
+    blocks.log("end", seconds=round(outcome.seconds, 3), texts=tally.texts, tokens=tally.tokens, failed=tally.errors.total())
     return outcome
 
 
@@ -85,8 +121,7 @@ class _Block(Generic[T]):
     started: float
     flows: int = 0
     results: dict[int, T] = field(default_factory=dict)
-    asked: int = 0
-    tokens: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 class _Blocks(Generic[T]):
@@ -95,7 +130,9 @@ class _Blocks(Generic[T]):
     def __init__(self, directory: Path, stage: Stage[T], progress: Progress) -> None:
         self.directory, self.stage, self.progress = directory, stage, progress
         self.counts: Counter[str] = Counter()
-        self.flows = self.asked = self.tokens = 0
+        self.tally, self.notes = Tally(), list[str]()
+        self.flows = self._in_vain = 0
+        self._told = 0.0
         self._open: dict[int, _Block[T]] = {}
         self._stamp = stage.stamp
 
@@ -114,16 +151,25 @@ class _Blocks(Generic[T]):
 
     def get(self, index: int, request: Request) -> Completion | None:
         """The stored completion that serves a request (flow.Store)."""
-        return self._open[index // BLOCK].ledger.get(index, request)
+        stored = self._open[index // BLOCK].ledger.get(index, request)
+        self.tally.reused += stored is not None
+        return stored
 
     def put(self, index: int, request: Request, completion: Completion) -> None:
-        """Keeps a completion in its block's ledger (flow.Store)."""
+        """Keeps a completion in its block's ledger (flow.Store).
+
+        EngineError once so many failed before any came with a text. Only requests that fail for the first time count, so that
+        the same command gets past those that no engine will ever serve.
+        """
         block = self._open[index // BLOCK]
+        self._in_vain += completion.stop is Stop.ERROR and completion.key not in block.ledger.failed
         block.ledger.put(index, completion)
-        block.asked += 1
-        block.tokens += completion.tokens
-        self.asked += 1
-        self.tokens += completion.tokens
+        block.tally.add(completion)
+        self.tally.add(completion)
+        if self._in_vain >= IN_VAIN and not self.tally.texts:
+            raise _in_vain(self.tally)
+        if time.monotonic() - self._told >= _TELL_EVERY:
+            self._tell(0)
 
     def end(self, index: int, result: T | None) -> None:
         """Takes the result of a flow; the last of a full block finishes it."""
@@ -133,7 +179,11 @@ class _Blocks(Generic[T]):
             block.results[index] = result
             if len(block.results) == BLOCK:
                 self._finish(number)
-        self.progress.advance(1, f"{self.tokens:,} tokens" if self.tokens else "")
+        self._tell(1)
+
+    def _tell(self, flows: int) -> None:
+        self.progress.advance(flows, str(self.tally))
+        self._told = time.monotonic()
 
     def end_all(self) -> None:
         """Finishes the last block, and empties those past the end, which a longer run has left."""
@@ -173,7 +223,11 @@ class _Blocks(Generic[T]):
             if about.get(b"stamp", b"").decode() == self._stamp and not counts.get("engine_errors"):
                 self.counts.update(counts)
                 return
-        self._open[number] = _Block(Ledger(path, part), time.monotonic())
+        ledger = Ledger(path, part)
+        self._open[number] = _Block(ledger, time.monotonic())
+        if ledger.damaged:
+            self.notes.append(f"{path.name}: {ledger.damaged} damaged lines were passed over; their requests are asked again")
+            self.log("damaged", block=number, lines=ledger.damaged)
 
     def _finish(self, number: int) -> None:
         """Writes a block's parts, the completions' last: its stamp says that all are in place."""
@@ -195,10 +249,17 @@ class _Blocks(Generic[T]):
         del self._open[number]
         self.counts.update(counts)
         seconds = time.monotonic() - block.started
-        rate = round(block.tokens / seconds, 1) if seconds else None
-        self.log(
-            "block", block=number, seconds=round(seconds, 3), asked=block.asked, tokens=block.tokens, tokens_per_second=rate
-        )
+        tally, rate = block.tally, round(block.tally.tokens / seconds, 1) if seconds else None
+        made = {"texts": tally.texts, "tokens": tally.tokens, "failed": tally.errors.total(), "tokens_per_second": rate}
+        self.log("block", block=number, seconds=round(seconds, 3), **made)
+
+
+def _in_vain(tally: Tally) -> EngineError:
+    reason, times = tally.errors.most_common(1)[0]
+    return EngineError(
+        f"the engine gave no text, but {tally.errors.total():,} failures, {times:,} times: {reason or 'no reason given'}. "
+        "Check the model's name, the address and the engine's options; the same command then asks again"
+    )
 
 
 def _nothing() -> Flow[None]:
@@ -216,7 +277,11 @@ def _spent(completions: pa.Table) -> dict[str, int]:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file at once or not at all, on the disk when this returns."""
+    """Writes a Parquet file at once or not at all, on the disk when this returns.
+
+    An empty table has no row group: `datasets` fails on one without rows.
+    """
     path.parent.mkdir(exist_ok=True)
-    with replacing(path) as file:
-        pq.write_table(table, file, compression="zstd")
+    with replacing(path) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        if table.num_rows:
+            writer.write_table(table)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from skillfactory import __version__
@@ -100,6 +101,20 @@ def history_of(state: dict[str, Any] | None, stage: Stage[Any]) -> list[Any]:
     return history if past == _present(stage) else [*history, past]
 
 
+def changes(state: dict[str, Any] | None, stage: Stage[Any]) -> list[str]:
+    """What is different from the settings that the directory was last worked on with, in words; [] for a new directory."""
+    return [] if state is None else list(_different("", state["settings"], _present(stage)["settings"]))
+
+
+def _different(name: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _different(key, old.get(key), new.get(key))
+    elif old != new:
+        brief = all(len(str(value)) <= 40 for value in (old, new))
+        yield f"{name}: {json.dumps(old)} → {json.dumps(new)}" if brief else name
+
+
 def _present(stage: Stage[Any]) -> dict[str, Any]:
     versions = {"skillfactory": __version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in ("pyarrow", *stage.packages)}
@@ -125,19 +140,28 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def readme(stage: Stage[Any]) -> str:
-    """The directory's card: its front matter tells `datasets` where the tables are."""
+def readme(stage: Stage[Any], finished: Path | None = None) -> str:
+    """The directory's card: its front matter tells `datasets` where the tables are.
+
+    That of a `finished` directory names those with rows alone, because `datasets` takes an empty one for a mistake.
+    """
     names = (*stage.schemas, "completions")
-    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in names)
+    filled = [name for name in names if finished is None or _has_rows(finished / name)]
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in filled)
+    front = f"---\nconfigs:\n{configs}---\n\n" if filled else ""
     columns = "".join(
         f"| `{name}` | {', '.join(f'`{c}`' for c in (stage.schemas.get(name) or COMPLETIONS).names)} |\n" for name in names
     )
     return (
-        f"---\nconfigs:\n{configs}---\n\n# {stage.title}\n\n"
+        f"{front}# {stage.title}\n\n"
         "Written by `skillfactory " + stage.command + "`; `run.json` holds its settings and its account.\n\n"
         f"| table | columns |\n|---|---|\n{columns}\n"
         'Read one with `datasets.load_dataset(DIRECTORY, "NAME")` or `pandas.read_parquet(DIRECTORY + "/NAME")`.\n'
     )
+
+
+def _has_rows(table: Path) -> bool:
+    return any(pq.read_metadata(part).num_rows for part in table.glob("*.parquet"))
 
 
 def write_text(path: Path, text: str) -> None:

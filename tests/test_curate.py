@@ -10,7 +10,7 @@ import pytest
 import solver
 from scipy.stats import chi2_contingency
 
-from skillfactory.curate import CurateConfig, Prompting, Wanted, account, flows, solve_and_reflect
+from skillfactory.curate import CurateConfig, Decoding, Prompting, Wanted, account, flows, solve_and_reflect
 from skillfactory.deck import Curated, Curation, defect, flaw
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Flow, Request, failed
@@ -334,6 +334,35 @@ def test_the_test_of_distributions_sees_a_biased_draw(eager_patterns: Counter[st
 def test_numbers_out_of_range_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("temperature", -1.0, "0 or more"),
+        ("top_p", 7.0, "more than 0 and at most 1"),
+        ("top_p", 0.0, "more than 0 and at most 1"),
+        ("top_k", -2, r"0 \(off\) or more"),
+        ("repetition_penalty", 0.0, "more than 0"),
+        ("max_tokens", 0, "1 or more"),
+        ("max_tokens", -5, "1 or more"),
+        ("reflect_max_tokens", 0, "1 or more"),
+    ],
+)
+def test_decoding_that_makes_no_sense_is_refused(name: str, value: float, expected: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected {expected}, came {value}$"):
+        Decoding(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_hint_variant_must_not_bear_the_name_of_a_prompt_variant(tmp_path: Path) -> None:
+    own = tmp_path / "hints.yaml"
+    own.write_text(
+        "variants: [{name: original, system: null, suffix: '{answer} {answer_format}'}]\nleaks: [hint]\n", encoding="utf-8"
+    )
+    options = config(prompts=Prompting(hints=True, hints_file=own))
+    with pytest.raises(ConfigError, match=r"hints\.yaml: variants: 'original' is a prompt variant's name too; .*another name"):
+        options.curation()
+    replace(options, prompts=Prompting(("rephrase",), hints=True, hints_file=own)).curation()
 
 
 def test_a_task_that_cannot_give_the_questions_says_so_before_any_flow_begins() -> None:

@@ -15,10 +15,11 @@ import solver
 from skillfactory.build import BuildConfig, build
 from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting, Wanted
 from skillfactory.curation import Summary, curate
-from skillfactory.errors import ConfigError, InputError, RunLockedError
+from skillfactory.errors import ConfigError, EngineError, InputError, RunLockedError
 from skillfactory.flow import Completion, Request, failed
 from skillfactory.ledger import Ledger
 from skillfactory.records import Stop
+from skillfactory.run import IN_VAIN
 from skillfactory.rundir import locked
 
 Model = Callable[[Request], str | Completion]
@@ -125,12 +126,28 @@ def ledger_lines(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("tail", [b'[3, {"key": "ab', b"\0\0\0\0", b'[3, {"key": 1}]\n', b'[1]\n[2]\n{"x": 1}\n', b"\xff\n"])
-def test_a_torn_line_and_all_behind_it_is_ignored(tmp_path: Path, tail: bytes) -> None:
+def test_what_a_kill_or_a_bad_disk_left_at_the_end_of_a_ledger_is_ignored(tmp_path: Path, tail: bytes) -> None:
     run(options(tmp_path / "whole"))
     crash(options(tmp_path / "died"), 300)
     ledger = tmp_path / "died" / "ledger-00000.jsonl"
     ledger.write_bytes(ledger.read_bytes() + tail)
     run(options(tmp_path / "died"))
+    assert contents(tmp_path / "died") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_line_costs_its_own_completion_alone_and_is_told(tmp_path: Path) -> None:
+    run(options(tmp_path / "whole"))
+    crash(options(tmp_path / "died"), 300)
+    ledger = tmp_path / "died" / "ledger-00000.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    lost = json.loads(lines[1])[1]["key"]
+    ledger.write_bytes(b"".join([lines[0], b"\0" * len(lines[1]), b"\n", *lines[2:]]))
+    kept = {json.loads(line)[1]["key"] for line in lines} - {lost}
+    summary, engine = run(options(tmp_path / "died"))
+    asked = {request.key for request in engine.asked}
+    assert lost in asked
+    assert not asked & kept
+    assert "ledger-00000.jsonl: 1 damaged lines were passed over; their requests are asked again" in str(summary)
     assert contents(tmp_path / "died") == contents(tmp_path / "whole")
 
 
@@ -204,6 +221,62 @@ def test_a_raised_limit_retries_only_the_truncated(tmp_path: Path) -> None:
     assert {(row["key"], row["limit"]) for row in rows(raised.output, "completions")} >= {(key, 30) for key in cut}
 
 
+def test_changed_settings_are_told_with_what_was_used_again(tmp_path: Path) -> None:
+    config = options(tmp_path / "run", questions=3)
+    first, _ = run(config)
+    assert not first.notes
+    summary, engine = run(replace(config, reflections=1, decoding=Decoding(max_tokens=999)))
+    reused = sum(row["used"] for row in rows(config.output, "completions"))
+    told = f"settings changed (max_tokens: 1024 → 999; reflections: 2 → 1): {reused} stored texts served again, 0 are new"
+    assert summary.notes == (told,)
+    assert engine.asked == []
+    own = tmp_path / "own.yaml"
+    own.write_text("{system: null, template: '{question} {attempt} <verdict>Correct</verdict>?'}", "utf-8")
+    summary, _ = run(replace(config, prompts=Prompting(reflection_file=own)))
+    assert "template" in str(summary)
+
+
+def test_a_changed_grader_of_ones_own_verifies_the_stored_attempts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_ = [json.dumps({"question": f"What is {n} * 3?", "answer": str(3 * n)}) for n in range(5)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows_) + "\n", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = tmp_path / "own_grader.py"
+    source.write_text("def right(answer, gold, row):\n    return answer == gold\n", "utf-8")
+    option = {"source": str(tmp_path / "data.jsonl"), "grader": "own_grader:right"}
+    config = options(tmp_path / "run", task="custom", option=option, questions=None)
+    run(config)
+    assert run(config)[0].nothing_to_do
+    source.write_text("def right(answer, gold, row):\n    return answer == gold + '0'\n", "utf-8")
+    summary, engine = run(config)
+    assert not summary.nothing_to_do
+    assert not [request for request in engine.asked if "<verdict>" not in request.messages[-1][1]]
+    assert "own_grader:right" in str(summary)
+
+
+def test_a_key_given_in_place_of_its_variable_does_not_come_to_disk(tmp_path: Path) -> None:
+    generation = Generation("openai", "m", {"api_key_env": "sk-s3cret"})
+    with pytest.raises(ConfigError, match="api_key_env: expected the name of an environment variable") as error:
+        curate(options(tmp_path / "run", generation=generation))
+    assert "s3cret" not in str(error.value)
+    assert not [path for path in (tmp_path / "run").iterdir() if "s3cret" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize(
+    "option", [{"extended_sampling": False}, {"extra_body": {"min_p": 0.1}}, {"exact": False}, {"attention": "eager"}]
+)
+def test_a_directory_is_refused_for_engine_options_that_change_texts_but_not_for_their_defaults(
+    tmp_path: Path, option: dict[str, Any]
+) -> None:
+    config = options(tmp_path / "run", questions=1)
+    run(config)
+    with pytest.raises(ConfigError, match="holds texts of the model 'm', not of 'm \\("):
+        run(replace(config, generation=Generation("test", "m", option)))
+    run(replace(config, generation=Generation("test", "m", {"exact": True, "extra_body": {}})))
+    run(replace(config, generation=Generation("transformers", "m", {"exact": "true", "dtype": "auto", "threads": "1"})))
+
+
 def test_more_samples_add_and_do_not_repeat(tmp_path: Path) -> None:
     asked, _ = asked_after(tmp_path, samples=2)
     attempts = [request for request in asked if "<verdict>" not in request.messages[-1][1]]
@@ -274,6 +347,74 @@ def test_what_the_engine_failed_on_is_asked_again_by_the_next_resume_and_nothing
     assert contents(config.output) == contents(tmp_path / "fresh")
 
 
+def dead(request: Request) -> Completion:
+    return failed(request, "HTTP 404: no such model" if request.seed % 5 else "time out")
+
+
+@pytest.mark.parametrize(("questions", "most"), [(66, 4 * IN_VAIN), (2, 8)])
+def test_an_engine_that_gives_nothing_but_failures_is_an_error_and_the_run_can_go_on(
+    tmp_path: Path, questions: int, most: int
+) -> None:
+    config = options(tmp_path / "run", questions=questions)
+    for _ in range(2):
+        engine = Shuffling(dead)
+        with pytest.raises(
+            EngineError, match=r"gave no text, but \d+ failures, \d+ times: HTTP 404: no such model\. Check the"
+        ):
+            curate(config, engine=lambda engine=engine: engine)  # type: ignore[misc]
+        assert engine.closed
+        assert len(engine.asked) <= most
+        assert not json.loads((config.output / "run.json").read_text("utf-8"))["finished"]
+    run(config)
+    run(replace(config, output=tmp_path / "fresh"))
+    assert contents(config.output) == contents(tmp_path / "fresh")
+
+
+def test_requests_that_no_engine_will_ever_serve_do_not_stop_a_run_twice(tmp_path: Path) -> None:
+    def picky(request: Request) -> str | Completion:
+        return failed(request, "too long") if request.seed % 2 else solver.answer(request)
+
+    config = options(tmp_path / "run")
+    first, _ = run(config, picky)
+    again, engine = run(config, picky)
+    failures = sum(first.engine_errors.values())
+    assert failures > 2 * IN_VAIN
+    assert len(engine.asked) == sum(again.engine_errors.values()) == failures
+    assert json.loads((config.output / "run.json").read_text("utf-8"))["finished"]
+
+
+def test_the_summary_counts_no_failure_as_a_text_and_says_what_failed_most(tmp_path: Path) -> None:
+    def flaky(request: Request) -> str | Completion:
+        return dead(request) if request.seed % 9 == 0 else solver.answer(request)
+
+    summary, engine = run(options(tmp_path), flaky)
+    failures = sum(request.seed % 9 == 0 for request in engine.asked)
+    assert summary.new_texts == len(engine.asked) - failures
+    assert list(summary.engine_errors) == ["HTTP 404: no such model", "time out"]
+    assert sum(summary.engine_errors.values()) == failures
+    assert f"the engine gave up on {failures} requests, " in str(summary)
+    assert "times because: HTTP 404: no such model (each one's reason is in the table drops); the same command" in str(summary)
+
+
+def test_progress_is_told_while_texts_come_and_not_only_when_a_question_ends(tmp_path: Path) -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.notes: list[tuple[int, str]] = []
+
+        def begin(self, label: str, unit: str, total: int | None = None) -> None: ...
+
+        def advance(self, n: int = 1, note: str = "") -> None:
+            self.notes.append((n, note))
+
+        def end(self) -> None: ...
+
+    told, engine = Told(), Shuffling()
+    curate(options(tmp_path), told, lambda: engine)
+    assert (told.notes[0][0], told.notes[0][1][:9]) == (0, "1 texts, ")
+    assert sum(n for n, _ in told.notes) == 66
+    assert told.notes[-1][1].startswith(f"{len(engine.asked):,} texts, ")
+
+
 def test_a_second_process_is_refused_and_told_who_is_at_work(tmp_path: Path) -> None:
     tmp_path.joinpath("run").mkdir()
     with locked(tmp_path / "run"), pytest.raises(RunLockedError, match=r"another process is at work .*\(process \d+ on \S+\)"):
@@ -314,6 +455,31 @@ def test_the_tables_are_read_by_datasets_and_pandas_as_they_are(tmp_path: Path) 
         loaded = datasets.load_dataset(str(tmp_path / "run"), table, split="train", cache_dir=str(tmp_path / "cache"))
         assert loaded.to_list() == rows(tmp_path / "run", table)
         assert len(pd.read_parquet(tmp_path / "run" / table)) == len(loaded)
+
+
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"reflections": 0}, ["reflections"]),
+        ({"questions": 65}, []),
+        ({"questions": 1, "reflections": 0}, ["reflections", "drops"]),
+    ],
+)
+def test_datasets_reads_a_run_whose_parts_are_empty_and_its_card_leaves_out_tables_without_rows(
+    tmp_path: Path, changes: dict[str, int], without: list[str]
+) -> None:
+    import datasets
+
+    config = options(tmp_path / "run", **changes)
+    run(replace(config, questions=140))
+    run(config)
+    names = datasets.get_dataset_config_names(str(config.output))
+    assert set(names) == {"questions", "attempts", "reflections", "drops", "completions"} - set(without)
+    for table in names:
+        loaded = datasets.load_dataset(str(config.output), table, split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.to_list() == rows(config.output, table)
+    sizes = [pq.read_metadata(part).num_rows for part in config.output.glob("*/*.parquet")]
+    assert 0 in sizes
 
 
 def test_a_ledger_gives_back_what_it_was_given_and_never_a_text_that_does_not_serve(tmp_path: Path) -> None:
