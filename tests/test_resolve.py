@@ -1,3 +1,4 @@
+import ast
 import json
 import re
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skillfactory.errors import ConfigError
-from skillfactory.records import Grade
+from skillfactory.records import Check, Grade
 from skillfactory.tasks import TASKS, reasons, resolve
 from skillfactory.tasks.countdown import Countdown
 from skillfactory.tasks.custom import Custom
@@ -91,5 +92,39 @@ def test_every_reason_code_is_in_a_table_of_cases_and_in_the_documentation() -> 
     codes = {value.reason for value in vars(reasons).values() if isinstance(value, Grade)}
     tables = [json.loads((ROOT / f"tests/cases/{name}.json").read_text()) for name in GENERATED]
     assert {case["reason"] for table in tables for case in table} == codes
-    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/tasks.md").read_text(), re.MULTILINE))
-    assert codes <= documented
+    assert codes <= {code for code, _ in documented("right|wrong|missing|undecided")}
+
+
+def documented(second: str) -> set[tuple[str, str]]:
+    """The rows of the documentation's tables whose second column is one of `second`: its first two columns."""
+    text = (ROOT / "docs/tasks.md").read_text()
+    return set(re.findall(rf"^\| `([\w…]+)` \| ({second}) \|", text, re.MULTILINE))
+
+
+def constants(node: ast.AST) -> set[str]:
+    """The texts that an expression can be; of an f-string its beginning, with … for the rest."""
+    if isinstance(node, ast.IfExp):
+        return constants(node.body) | constants(node.orelse)
+    if isinstance(node, ast.JoinedStr):
+        return {f"{part}…" for part in constants(node.values[0])}
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+def test_the_tables_of_reason_codes_and_drops_hold_exactly_those_of_the_code() -> None:
+    checks, drops = {check.value for check in Check}, set[str]()
+    codes: set[tuple[str, str]] = set()
+    for path in (ROOT / "skillfactory/tasks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Name("Grade"), [ast.Attribute(attr=check), reason]):
+                    codes |= {(code, check.lower()) for code in constants(reason)}
+                case ast.Tuple([ast.Constant(str(check)), reason]) if check in checks:
+                    codes |= {(code, check) for code in constants(reason)}
+                case ast.Call(ast.Name("UnusableRowError"), [reason, *_]) | ast.Call(ast.Name("Drop"), [_, _, reason, *_]):
+                    drops |= constants(reason)
+                case ast.FunctionDef("_repeated"):
+                    drops.update(
+                        *(constants(part.value) for part in ast.walk(node) if isinstance(part, ast.Return) and part.value)
+                    )
+    assert documented("right|wrong|missing|undecided") == codes
+    assert {code for code, _ in documented(rf"all|(?:{'|'.join(TASKS)})(?:, (?:{'|'.join(TASKS)}))*")} == drops
