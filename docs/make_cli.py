@@ -8,7 +8,8 @@ HEAD = """# The command line
 Written by `make docs` from what `skillfactory COMMAND --help` says.
 
 Every command also takes `--recipe FILE` (a YAML file with options under the command's name; flags override it), `--show-recipe`
-(prints the effective options as such a file, and stops), `--json` (the summary as JSON on stdout), `--progress` and `--quiet`.
+(prints the effective options as such a file, and stops), `--json` (the summary as JSON on stdout;
+the rows of `tasks` as JSON lines), `--progress` and `--quiet`.
 
 A recipe's keys are the names of the flags, with `_` for `-`; `--show-recipe` groups some of them (`generation:`,
 `wanted:` …), which means the same. A text that begins with `*` must be quoted: `layout: '*C_full'`.

@@ -68,7 +68,7 @@ def parser(name: str, command: Command, config_type: type[Any]) -> argparse.Argu
     group = made.add_argument_group("every command")
     group.add_argument("--recipe", type=Path, metavar="FILE", help=f"YAML file with options under '{name}:'; flags override it")
     group.add_argument("--show-recipe", action="store_true", help="print the effective options as a recipe, and stop")
-    group.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
+    group.add_argument("--json", action="store_true", help="print the summary as JSON on stdout (tasks: JSON lines)")
     bars = group.add_mutually_exclusive_group()
     bars.add_argument("--progress", action="store_true", help="show progress bars even where stderr is no terminal")
     bars.add_argument("--quiet", action="store_true", help="show no progress bars")

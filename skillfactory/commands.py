@@ -13,6 +13,7 @@ from skillfactory.config import settings
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress
+from skillfactory.values import describe, shown
 
 
 class Summary(Protocol):
@@ -69,9 +70,11 @@ def _tasks(config: TasksConfig, progress: Progress) -> Iterator[Mapping[str, Any
     for name, place in TASKS.items():
         kind = resolve_name(place)
         defaults = {each.name: None if each.default is MISSING else each.default for each in settings(kind)}
+        forms = {each.name: describe(each.kind) for each in settings(kind)}
         needed = [each.name for each in settings(kind) if each.default is MISSING]
         levels = () if needed else resolve(name).levels
-        yield {"task": name, "levels": levels, "about": kind.__doc__ or "", "options": defaults, "needs": needed}
+        about = {"task": name, "levels": levels, "about": kind.__doc__ or ""}
+        yield about | {"options": defaults, "forms": forms, "needs": needed}
 
 
 def _show_tasks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -79,8 +82,9 @@ def _show_tasks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         if "levels" in row:
             yield f"{row['task']}: {row['about'].splitlines()[0]}"
             yield f"    levels: {', '.join(row['levels']) or 'as its options say'}"
-            if row["options"]:
-                yield "    options: " + ", ".join(row["options"]) + "".join(f"; {name} is needed" for name in row["needs"])
+            for name, default in row["options"].items():
+                ending = "required" if name in row["needs"] else f"default: {shown(default)}"
+                yield f"    option {name}: {row['forms'][name]} ({ending})"
         elif "prompt" in row:
             yield f"{row['id']}\n{row['prompt']}\nanswer: {row['answer']}\n"
         else:

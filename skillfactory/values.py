@@ -74,7 +74,12 @@ def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool =
 def describe(kind: Any) -> str:
     """What values of a type look like, in words, e.g. "a whole number"."""
     inner = bare(kind)
-    words = "one of " + ", ".join(choices(inner)) if choices(inner) else _WORDS.get(inner, "a value")
+    if is_mapping(inner):
+        words = "key=value pairs"
+    elif is_many(inner):
+        words = f"a list (each {describe(get_args(inner)[0])})"
+    else:
+        words = "one of " + ", ".join(choices(inner)) if choices(inner) else _WORDS.get(inner, "a value")
     return words if inner is kind else f"{words} or none"
 
 
@@ -84,7 +89,7 @@ def shown(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "none"
-    return "none" if value is None or value == {} else str(value)
+    return "none" if value is None or value == {} else str(value) or "empty"
 
 
 def came(value: Any) -> str:

@@ -164,9 +164,11 @@ def test_the_console_script_finds_code_of_yours_in_the_current_folder_and_says_w
     done = subprocess.run([script, "tasks", "mine:Mine"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     options = ["--task", "countdown", "--questions", "1", "--output", "run", "--engine", "none_such:Engine"]
-    done = subprocess.run([script, "curate", *options], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert re.search(f"No module named 'none_such'; looked in the installed packages.*, {tmp_path}\n$", done.stderr)
+    for unknown in (["curate", *options], ["tasks", "none_such:Task"]):
+        done = subprocess.run([script, *unknown], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 2
+        assert "No module named 'none_such'" in done.stderr
+        assert re.search(f"; looked in the installed packages.*, {tmp_path}\n$", done.stderr)
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
@@ -196,6 +198,7 @@ def test_tasks_lists_every_task_with_its_levels(capsys: pytest.CaptureFixture[st
 
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert "    option use_all: true or false (default: off)" in lines
     assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == list(TASKS)
     assert main(["tasks", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 import yaml
 
 from skillfactory.config import settings
-from skillfactory.errors import ConfigError, unknown
+from skillfactory.errors import ConfigError, searched, unknown
 from skillfactory.tasks.base import Task
 from skillfactory.values import bare, choices, coerce, is_many, is_mapping
 
@@ -63,7 +63,7 @@ def _imported(path: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"the module of the task '{path}' can't be imported ({error}); is it on the Python path?") from error
+        raise ConfigError(f"the module of the task '{path}' can't be imported ({error}); {searched()}") from error
     if not hasattr(module, attribute):
         raise unknown(f"object in {module_name}", attribute, [key for key in vars(module) if not key.startswith("_")])
     return getattr(module, attribute)
