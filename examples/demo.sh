@@ -28,26 +28,12 @@ run skillfactory curate --task countdown --level mini --questions "$questions" \
   --mode lazy --layout '*C_full' --budget 32 --max-tokens 96 --output "$out/run"
 run skillfactory build "$out/run" --output "$out/traces" --layout '*C_full' \
   --max-tokens 1024 --tokenizer examples/tiny/model --overwrite
-run skillfactory audit "$out/traces"
+run skillfactory audit "$out/traces" --show 1
 
 echo
 echo "3. The same traces for trainers"
 run skillfactory export "$out/traces" --to trl --model examples/tiny/model --max-length 1024 --output "$out/trl"
 run skillfactory export "$out/traces" --to chat --output "$out/chat"
-
-echo
-echo "4. One of the traces"
-python - "$out/traces" <<'PYTHON'
-import sys
-from pathlib import Path
-
-import pyarrow.parquet as pq
-
-rows = [row for part in sorted(Path(sys.argv[1], "traces").glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
-longest = max(rows, key=lambda row: (min(3, sum(part["kind"] == "attempt" for part in row["segments"])), row["trace_id"]))
-for message in longest["conversations"]:
-    print(f"\n[{message['role']}]\n{message['content']}")
-PYTHON
 
 cat <<END
 

@@ -52,6 +52,17 @@ def test_what_is_printed_and_stored_is_what_was_found(tmp_path: Path) -> None:
     assert "contamination: not looked for" in text
 
 
+def test_the_traces_with_the_most_attempts_are_shown_on_demand_and_stored_nowhere(tmp_path: Path) -> None:
+    short = row("t0", [(RIGHT, "Yes.")])
+    made = write(tmp_path / "made", [short, with_text(SOUND, "Once more.", "\x1b[2Jonce."), short])
+    text = "\n".join(table(audit(AuditConfig(made, show=1))))
+    prompt, answer = SOUND.trace.prompt, SOUND.text.replace("Once more.", " [2Jonce.")
+    assert text.endswith(f"\n\ntrace t1\n\n{prompt}\n\n{answer}")
+    assert "trace t0" not in text
+    assert "trace t1" not in "\n".join(table(audit(AuditConfig(made))))
+    assert "shown" not in json.loads((made / "audit.json").read_text("utf-8"))
+
+
 def test_the_same_traces_give_the_same_bytes_however_they_are_cut_into_parts(tmp_path: Path) -> None:
     stored = []
     for parts in (1, 3):

@@ -9,6 +9,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,10 @@ class AuditConfig:
     )
     examples: int = field(default=5, metadata={"help": "how many ids to name for each kind of fault"})
     top: int = field(default=10, metadata={"help": "how many of the most frequent phrases and patterns to list"})
+    show: int = field(default=0, metadata={"help": "print this many traces in full, those with the most attempts"})
 
     def __post_init__(self) -> None:
-        for name in ("examples", "top"):
+        for name in ("examples", "top", "show"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, came {getattr(self, name)}")
         if self.questions and not self.against:
@@ -102,10 +104,11 @@ class Audit:
     faults: Faults
     duplicates: Duplicates
     contamination: Contamination | None
+    shown: tuple[str, ...] = ()  # whole traces to print
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as JSON-safe values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "shown"}
 
 
 def audit(config: AuditConfig, progress: Progress | None = None) -> Audit:
@@ -159,6 +162,7 @@ class _Auditor:
         self.faults: Counter[str] = Counter()
         self.faulty: defaultdict[str, list[str]] = defaultdict(list)  # reason → the first ids
         self.broken = self.traces = 0
+        self.shown: list[tuple[int, str, str]] = []  # a heap of attempts, id and text: the least goes first
         self.search = Search(config.against, config.questions, config.examples) if config.against else None
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -178,6 +182,9 @@ class _Auditor:
         self.duplicates.add(row["question_id"], prompt, text, attempts)
         if self.search:
             self.search.add(row["question_id"], prompt)
+        heappush(self.shown, (len(attempts), row["trace_id"], f"{prompt}\n\n{text}"))
+        if len(self.shown) > self.config.show:
+            heappop(self.shown)
 
     def _add_lengths(self, row: Mapping[str, Any], text: str) -> None:
         tally = self.layouts[row["layout"]]
@@ -217,6 +224,7 @@ class _Auditor:
             faults=Faults(share(self.broken, self.traces), _top(self.faults, None), dict(sorted(self.faulty.items()))),
             duplicates=self.duplicates.result(),
             contamination=self.search.result() if self.search else None,
+            shown=tuple(f"trace {name}\n\n{text}" for _, name, text in sorted(self.shown, reverse=True)),
         )
 
 

@@ -33,6 +33,9 @@ def table(audit: Audit) -> Iterator[str]:
         yield "contamination: not looked for (--against FILE)"
     else:
         yield from _contamination(audit.contamination)
+    for text in audit.shown:
+        yield ""
+        yield from map(_safe, text.split("\n"))
 
 
 def _layout(name: str, layout: LayoutAudit) -> Iterator[str]:
@@ -94,7 +97,12 @@ def _spread(spread: Spread | None) -> str:
     return f"mean {spread.mean:,.0f}  p5 {spread.p5:,.0f}  p50 {spread.p50:,.0f}  p95 {spread.p95:,.0f}  max {spread.max:,}"
 
 
+def _safe(line: str) -> str:
+    """The line without control characters, which could write over a terminal."""
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
 def _line(text: str, width: int = 90) -> str:
-    """The text on one line, cut at `width`, without control characters, which could write over a terminal."""
-    plain = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    """The text on one line, cut at `width`."""
+    plain = _safe(" ".join(text.split()))
     return plain if len(plain) <= width else plain[: width - 1] + "…"
