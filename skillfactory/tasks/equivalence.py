@@ -42,7 +42,7 @@ mg g kg gram grams kilogram kilograms ton tons tonne tonnes ounce ounces oz poun
 ml l liter liters litre litres gallon gallons gal quart quarts pint pints cup cups cc acre acres hectare hectares
 s sec secs second seconds min mins minute minutes h hr hrs hour hours day days week weeks month months year years yr yrs
 degree degrees deg radian radians celsius fahrenheit kelvin percent dollar dollars cent cents euro euros rupee rupees
-mph kph kmh n newton newtons j joule joules w watt watts v volt volts a ampere amperes ohm ohms hz hertz pascal pascals
+mph kph kmh n newton newtons j joule joules w watt watts v volt volts ampere amperes ohm ohms hz hertz pascal pascals
 unit units square squared cubic cubed cube sq cu per meters metre metres centimeters centimetre centimetres
 millimeters millimetre millimetres kilometers kilometre kilometres
 """
