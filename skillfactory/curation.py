@@ -92,7 +92,7 @@ class Summary:
         if self.engine_errors:
             (reason, times), failures = next(iter(self.engine_errors.items())), sum(self.engine_errors.values())
             lines.append(
-                f"the engine gave up on {failures:,} requests, {times:,} times because: {reason or 'no reason given'} "
+                f"the engine gave up on {failures:,} requests, {times:,} of them because: {reason or 'no reason given'} "
                 "(each one's reason is in the table drops); the same command asks for them again"
             )
         return "\n".join(lines)

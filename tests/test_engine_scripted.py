@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,10 @@ def test_every_option_of_every_engine_has_a_help_and_there_are_not_too_many() ->
         fields = engine_class(name).Options.__dataclass_fields__.values()
         assert all(field.metadata["help"] for field in fields)
         assert len(fields) <= 15
+
+
+def test_an_import_that_fails_inside_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_an_engine.py").write_text("from json import nothing_of_the_kind\n", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="'half_an_engine:f' can't be imported: cannot import name 'nothing_of_the_kind'"):
+        open_engine("scripted", {"answer": "half_an_engine:f"})

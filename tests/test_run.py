@@ -393,7 +393,9 @@ def test_the_summary_counts_no_failure_as_a_text_and_says_what_failed_most(tmp_p
     assert list(summary.engine_errors) == ["HTTP 404: no such model", "time out"]
     assert sum(summary.engine_errors.values()) == failures
     assert f"the engine gave up on {failures} requests, " in str(summary)
-    assert "times because: HTTP 404: no such model (each one's reason is in the table drops); the same command" in str(summary)
+    assert "of them because: HTTP 404: no such model (each one's reason is in the table drops); the same command" in str(
+        summary
+    )
 
 
 def test_progress_is_told_while_texts_come_and_not_only_when_a_question_ends(tmp_path: Path) -> None:
