@@ -59,6 +59,15 @@ def decoded(value: Any) -> str | None:
     return text
 
 
+def every(column: pa.Array) -> list[str | None]:
+    """The text of each row of a column of strings."""
+    try:
+        texts: list[str | None] = column.to_pylist()
+    except UnicodeDecodeError:
+        texts = [decoded(value) for value in column]
+    return texts
+
+
 class Strings:
     """A column of strings, or of lists of strings, of one batch: the texts of a row on demand."""
 
@@ -85,6 +94,8 @@ class Strings:
     def blank(self) -> list[int]:
         """The rows whose one text is null or empty."""
         sizes = _numbers(pa.compute.binary_length(self.values), 0) if len(self.values) else np.zeros(1, np.int64)
+        if sizes.all():
+            return []
         return [
             row for row, (n, start) in enumerate(zip(self.lengths, self.starts, strict=True)) if n == 1 and not sizes[start]
         ]

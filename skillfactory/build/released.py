@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skillfactory.build.columns import Strings, decoded, flags, labels
+from skillfactory.build.columns import Strings, decoded, every, flags, labels
 from skillfactory.errors import InputError
 from skillfactory.layouts import Fit
 from skillfactory.markup import final_answer, verdict
@@ -94,7 +94,7 @@ class Batch:
         self.rows = batch.num_rows
         self.question = label(columns.question)
         self.answer = label(columns.answer) if columns.answer else pa.nulls(self.rows, pa.string())
-        self.variant = [decoded(each) for each in label(columns.variant)] if columns.variant else ["unknown"] * self.rows
+        self.variant = every(label(columns.variant)) if columns.variant else ["unknown"] * self.rows
         self.response = Strings(column(columns.response), f"{where}, column '{columns.response}'")
         self.right = flags(column(columns.correct), f"{where}, column '{columns.correct}'")
         self.reflection = (
