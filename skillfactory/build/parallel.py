@@ -1,5 +1,6 @@
-"""Units of work over processes: this one and spawned ones take the next unit until none is left."""
+"""Units of work over processes: this one and a crew of spawned ones take the next unit until none is left."""
 
+import importlib
 import pickle
 import queue
 import signal
@@ -13,42 +14,70 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
-def each_unit(work: Callable[[int], R], units: int, workers: int) -> Iterator[R]:
-    """The results of `work(0)` … `work(units - 1)`, in no fixed order; with more than one worker `work` must pickle.
+class Crew:
+    """Processes that help this one. They load `module` at once, while this one does the same."""
 
-    This process works too. An error in a worker is raised here; a worker that dies is an error as well.
-    """
-    workers = min(workers, units)
-    if workers <= 1:
-        yield from map(work, range(units))
-        return
-    context = get_context("spawn")  # a fork could inherit locks that Arrow's threads hold
-    taken, results = context.Value("q", 0), context.Queue()
-    children = [context.Process(target=_child, args=(work, units, taken, results), daemon=True) for _ in range(workers - 1)]
-    with _deaf():  # Ctrl-C is this process's to answer
-        for child in children:
-            child.start()
-    left = units
-    try:
-        while (unit := _next(taken, units)) is not None:
-            yield work(unit)
-            left -= 1
-            while not results.empty():
-                yield _result(results.get())
-                left -= 1
-        while left:
-            try:
-                yield _result(results.get(timeout=1))
-                left -= 1
-            except queue.Empty:
-                if results.empty() and not any(child.is_alive() for child in children):
-                    codes = ", ".join(str(child.exitcode) for child in children)
-                    raise RuntimeError(f"worker processes died, exit codes {codes} (killed, or out of memory?)") from None
-    finally:
-        for child in children:
-            if left:
-                child.terminate()
+    def __init__(self, size: int, module: str) -> None:
+        context = get_context("spawn")  # a fork could inherit locks that Arrow's threads hold
+        self._children: list[Any] = []
+        if size > 0:
+            self._taken, self._results, self._orders = context.Value("q", 0), context.Queue(), context.SimpleQueue()
+            about = (module, self._orders, self._taken, self._results)
+            self._children = [context.Process(target=_child, args=about, daemon=True) for _ in range(size)]
+        with _deaf():  # Ctrl-C is this process's to answer
+            for child in self._children:
+                child.start()
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for child in self._children:
+            child.terminate()
+        for child in self._children:
             child.join()
+
+    def each(self, work: Callable[[int], R], units: int) -> Iterator[R]:
+        """The results of `work(0)` … `work(units - 1)`, in no fixed order; with a crew `work` must pickle.
+
+        This process works too. An error in another process is raised here; one that dies is an error as well.
+        """
+        if not self._children:
+            yield from map(work, range(units))
+            return
+        self._taken.value = 0
+        for _ in self._children:
+            self._orders.put((work, units))
+        busy = len(self._children)
+        try:
+            while (unit := _next(self._taken, units)) is not None:
+                yield work(unit)
+                while not self._results.empty():
+                    found, busy = self._message(busy)
+                    yield from found
+            while busy:
+                found, busy = self._message(busy)
+                yield from found
+        finally:
+            self._taken.value = units  # what ends early ends for all
+            while busy:
+                _, busy = self._message(busy, raises=False)
+
+    def _message(self, busy: int, raises: bool = True) -> tuple[list[Any], int]:
+        """The next results, and how many of the crew are still at work."""
+        try:
+            result, error, done = self._results.get(timeout=1)
+        except queue.Empty:
+            dead = [str(child.exitcode) for child in self._children if not child.is_alive()]  # none ends by itself
+            if not dead:
+                return [], busy
+            if raises:
+                codes = ", ".join(dead)
+                raise RuntimeError(f"worker processes died, exit codes {codes} (killed, or out of memory?)") from None
+            return [], 0
+        if error is not None and raises:
+            raise error
+        return result, busy - done
 
 
 def _next(taken: Any, units: int) -> int | None:
@@ -58,13 +87,17 @@ def _next(taken: Any, units: int) -> int | None:
     return unit if unit < units else None
 
 
-def _child(work: Callable[[int], Any], units: int, taken: Any, results: Any) -> None:
-    while (unit := _next(taken, units)) is not None:
-        try:
-            results.put((work(unit), None))
-        except Exception as error:  # noqa: BLE001 - raised again in the parent process
-            results.put((None, _portable(error)))
-            return
+def _child(module: str, orders: Any, taken: Any, results: Any) -> None:
+    importlib.import_module(module)
+    while True:
+        work, units = orders.get()
+        while (unit := _next(taken, units)) is not None:
+            try:
+                results.put(([work(unit)], None, 0))
+            except Exception as error:  # noqa: BLE001 - raised again in the parent process
+                results.put(([], _portable(error), 0))
+                break
+        results.put(([], None, 1))
 
 
 def _portable(error: Exception) -> Exception:
@@ -87,10 +120,3 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _result(message: tuple[Any, Exception | None]) -> Any:
-    value, error = message
-    if error is not None:
-        raise error
-    return value
