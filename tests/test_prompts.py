@@ -116,7 +116,6 @@ VARIANT = "variants: [{name: a, system: null, suffix: 'give {answer_format}'}]"
         ("variants: [{name: a, system: null, sufix: b}]", r"variant 1: unknown key 'sufix'; did you mean 'suffix'\?"),
         ("variants: [{name: a/b, system: null, suffix: '{answer_format}'}]", r"name: expected up to 64 letters.*came 'a/b'"),
         ("variants: [{name: a, system: null, suffix: 5}]", r"suffix: expected text, came 5"),
-        ("variants: [{name: a, system: null, suffix: b}]", r"suffix: the placeholder \{answer_format\} is missing"),
         ("variants: [{name: a, system: '{answer}', suffix: '{answer_format}'}]", r"only hint variants may hold it"),
         (VARIANT[:-1] + ", " + VARIANT[11:], r"variants: 'a' stands twice"),
     ],
@@ -159,3 +158,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_phrases(tmp_path / "gone.yaml")
     with pytest.raises(InputError, match=r"own.yaml: not a YAML file: .*line 1"):
         load_phrases(write(tmp_path, "{"))
+
+
+def test_the_brief_prompts_hold_the_same_variants_in_fewer_words() -> None:
+    brief, full = Path("brief"), None
+    assert [variant.name for variant in load_variants(brief)] == [variant.name for variant in load_variants(full)]
+    assert sum(len(variant.suffix) for variant in load_variants(brief)) < sum(len(v.suffix) for v in load_variants(full)) / 10
+    assert len(load_reflection(brief).template) < len(load_reflection(full).template) / 10
+    assert max(len(text) for text in load_phrases(brief).retry) < max(len(text) for text in load_phrases(full).retry)

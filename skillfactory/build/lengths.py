@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from skillfactory.build.assemble import FullPool
+from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.layouts import Fit, Plan
 
@@ -15,7 +16,7 @@ class TokenCounter:
     def __init__(self, tokenizer: str) -> None:
         transformers = require("transformers", "hf")
         try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(tokenizer)
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(located(tokenizer))
         except (OSError, ValueError) as error:
             raise InputError(f"tokenizer '{tokenizer}' can't be loaded: {error}") from error
         self._name = tokenizer

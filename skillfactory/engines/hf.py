@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat
 from skillfactory.errors import ConfigError, EngineError, require
 from skillfactory.flow import Completion, Request, Sampling, failed
@@ -30,7 +31,7 @@ _SMALLEST = 16
 class TransformersOptions:
     """Which model, where, and how many requests at once."""
 
-    model: str = field(metadata={"help": "a folder, or the id of a model on the Hub"})
+    model: str = field(metadata={"help": "a folder, the id of a model on the Hub, or mini, the embedded one"})
     revision: str | None = field(default=None, metadata={"help": "branch, tag or commit on the Hub"})
     device: str = field(default="auto", metadata={"help": "auto (a GPU if there is one), cpu, cuda, cuda:1, ..."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
@@ -196,8 +197,8 @@ def _loaded(options: TransformersOptions) -> tuple[Any, Any]:
     attention = {} if options.attention is None else {"attn_implementation": options.attention}
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(options.model, **source)
-            model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, **attention, **source)
+            tokenizer = AutoTokenizer.from_pretrained(located(options.model), **source)
+            model = AutoModelForCausalLM.from_pretrained(located(options.model), dtype=dtype, **attention, **source)
             model = model.to(device).eval()
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise EngineError(f"the model '{options.model}' can't be loaded: {error}") from error

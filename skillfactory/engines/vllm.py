@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat
 from skillfactory.errors import ConfigError, EngineError, require, unknown
 from skillfactory.flow import Completion, Request, failed
@@ -139,6 +140,7 @@ def _started(options: VllmOptions) -> Any:
 
     own = {name: value for name, value in vars(options).items() if name not in ("chat_template", "engine_args")}
     arguments = {name: value for name, value in own.items() if value is not None}
+    arguments["model"] = located(options.model)
     arguments |= {"enable_prefix_caching": True, "disable_log_stats": True}
     if current_platform.is_cpu():
         arguments["enable_chunked_prefill"] = False  # on CPU, a request with a seed kills an engine that prefills in chunks

@@ -18,6 +18,8 @@ from skillfactory.flow import Message
 from skillfactory.records import Question
 from skillfactory.values import came
 
+BRIEF = "brief"  # in place of a file: the shipped prompts in few words, for models that know few
+
 _PLACE = re.compile(r"\{(question|attempt|answer|answer_format)\}")
 
 
@@ -135,7 +137,10 @@ def _read(path: Path | None, shipped: str, keys: tuple[str, ...]) -> tuple[str, 
     """The name of a file for messages, and its content: a mapping with exactly `keys`."""
     where = str(path or shipped)
     try:
-        text = path.read_text("utf-8") if path else resources.files(__name__).joinpath(shipped).read_text("utf-8")
+        if path is None or str(path) == BRIEF:
+            text = resources.files(__name__).joinpath(*path.parts if path else (), shipped).read_text("utf-8")
+        else:
+            text = path.read_text("utf-8")
         content = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{where}: can't read the file: {error.strerror}") from error
@@ -171,7 +176,7 @@ def _variant(where: str, row: Any, hinted: bool) -> Variant:
     if not re.fullmatch(r"[\w.+-]{1,64}", name):
         raise ConfigError(f"{where}: name: expected up to 64 letters, digits, '_', '-', '+' or '.', came '{name}'")
     system = _system(where, row["system"])
-    _holds(where, "suffix", suffix, ("answer_format", "answer") if hinted else ("answer_format",))
+    _holds(where, "suffix", suffix, ("answer",) if hinted else ())
     if not hinted and "{answer}" in f"{system} {suffix}":
         raise ConfigError(f"{where}: {{answer}} shows the right answer: only hint variants may hold it")
     return Variant(name, system, suffix)

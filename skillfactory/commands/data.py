@@ -1,43 +1,17 @@
-"""The commands by name: what each says of itself, its options, and the stage that it calls.
+"""The commands from questions to silver traces: tasks, grade, curate, build, audit, export."""
 
-Stages are imported when their command is used, so that the overview costs nothing.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any
 
+from skillfactory.commands.base import Command, Result
 from skillfactory.config import settings
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress
 from skillfactory.values import describe, shown
-
-
-class Summary(Protocol):
-    """What a stage came to."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The summary as JSON-safe values."""
-
-
-Result = Summary | Iterator[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A subcommand. `run` gives a summary, or rows one after another, which `--json` prints; `show` makes it readable."""
-
-    summary: str
-    description: str
-    example: str
-    resume: str  # what to know after Ctrl-C
-    config: Callable[[], type[Any]]
-    run: Callable[[Any, Progress], Result]
-    show: Callable[[Any], Iterable[str]]
-    pairs: Callable[[], Mapping[str, type[Any]]] = dict  # what KEY=VALUE options may hold: a title → a dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +185,7 @@ def _show_export(summary: Any) -> Iterator[str]:
     yield from summary.notes
 
 
-COMMANDS = {
+DATA = {
     "tasks": Command(
         summary="list tasks, or show questions of one",
         description="Lists the tasks with their levels and options. With a task's name, shows questions of it with a right "
