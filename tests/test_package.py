@@ -25,6 +25,7 @@ LAYERS = {
     "stages": ("deck curate build audit grade export", "ground language material"),
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
+    "report": ("report", "ground language"),
     "meeting": ("curation", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
     "front": ("commands cli __main__", "ground language material stages engines run meeting"),
