@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
-    "ground": ("errors records seeds stats progress funnel embedded", ""),
+    "ground": ("errors records seeds stats progress funnel embedded hardware", ""),
     "language": ("values config markup patterns flow rows traces tracefiles", "ground"),
     "material": ("tasks prompts layouts", "ground language"),
     "stages": ("deck curate build audit grade export", "ground language material"),
@@ -28,7 +28,8 @@ LAYERS = {
     "report": ("report", "ground language"),
     "meeting": ("curation", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
-    "front": ("commands cli __main__", "ground language material stages engines run meeting"),
+    "trainers": ("train", "ground language material run"),
+    "front": ("commands cli __main__", "ground language material stages engines run meeting trainers"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 

@@ -1,0 +1,51 @@
+"""What a training tells while it goes on: its progress, a line of metrics.jsonl per log, complete checkpoints.
+
+Importing it loads transformers.
+"""
+
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from skillfactory.progress import Progress
+from skillfactory.train.checkpoints import Work
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """A callback of the transformers trainer. `totals` may be added to; they survive a kill with the last checkpoint.
+
+    It makes every save a log too, so that what a resumed training writes is what an undisturbed one would have written.
+    """
+
+    def __init__(self, work: Work, progress: Progress, label: str) -> None:
+        self._work, self._progress, self._label = work, progress, label
+        self.totals: dict[str, float] = {"seconds": 0.0, **(work.resume.totals if work.resume else {})}
+        self._since = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begins the bar where the checkpoint stands."""
+        self._progress.begin(self._label, "steps", state.max_steps)
+        self._progress.advance(state.global_step)
+        self._since = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Counts the step and its time."""
+        now = time.monotonic()
+        self.totals["seconds"] += now - self._since
+        self._since = now
+        control.should_log = control.should_log or control.should_save
+        self._progress.advance()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Writes the line: the step, what the trainer measured since the last one, and the totals."""
+        if logs is None or "train_runtime" in logs:  # the trainer's own summary of one process
+            return
+        totals = {name: round(value, 3) for name, value in self.totals.items()}
+        self._work.log({"step": state.global_step, **logs, **totals})
+        said = next((f"{name} {logs[name]:.3g}" for name in ("reward", "loss") if name in logs), "")
+        self._progress.advance(0, said)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Declares the checkpoint complete."""
+        self._work.complete(state.global_step, self.totals)
