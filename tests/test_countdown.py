@@ -1,3 +1,4 @@
+import ast
 import json
 import time
 from collections.abc import Iterator
@@ -103,6 +104,45 @@ def test_a_level_keeps_to_its_ranges_and_its_target_is_none_of_the_numbers(level
         assert all(world.numbers[0] <= number <= world.numbers[1] for number in numbers)
         assert world.targets[0] <= target <= world.targets[1]
         assert target not in numbers
+
+
+OPERATIONS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+def results(node: ast.expr) -> Iterator[Fraction]:
+    """The value of every step of an expression, as Python's grammar groups it, the last step last."""
+    if isinstance(node, ast.BinOp):
+        left, right = list(results(node.left)), list(results(node.right))
+        made = joined(
+            (left[-1] if left else number(node.left), ""),
+            OPERATIONS[type(node.op)],
+            (right[-1] if right else number(node.right), ""),
+        )
+        assert made is not None
+        yield from (*left, *right, made[0])
+
+
+def number(node: ast.expr) -> Fraction:
+    """The value of a number."""
+    assert isinstance(node, ast.Constant)
+    assert isinstance(node.value, int)
+    return Fraction(node.value)
+
+
+@pytest.mark.parametrize("level", [level for level in TASK.levels if WORLDS[level].most])
+def test_no_step_of_a_mini_solution_passes_99_as_it_reads_and_all_are_whole(level: str) -> None:
+    seen: list[Fraction] = []
+    for question in TASK.questions(400, level, seed=1, split="rl"):
+        steps = list(results(ast.parse(question.answer, mode="eval").body))
+        assert steps[-1] == question.facts["target"]
+        seen += steps
+    assert max(seen) <= 99
+    assert all(step.denominator == 1 for step in seen)
+
+
+def test_a_larger_target_lifts_the_limit_of_a_mini_level() -> None:
+    task = Countdown(targets=(500, 600), numbers=(1, 99))
+    assert all(500 <= question.facts["target"] <= 600 for question in task.questions(20, "mini", seed=0, split="sft"))
 
 
 def test_options_take_the_place_of_the_ranges_of_the_level() -> None:

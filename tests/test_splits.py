@@ -13,11 +13,15 @@ PLAN = {
     ("countdown", "mini"): 1_500,
     ("countdown", "3"): 1_500,
     ("countdown", "6"): 500,
+    ("countdown", "mini-6"): 500,
     ("letter_countdown", "4"): 2_500,
     ("letter_countdown", "5"): 2_000,
     ("acronym", "4"): 1_500,
+    ("acronym", "mini"): 500,
+    ("letter_countdown", "mini"): 500,
     ("multiplication", "2"): 4_000,
     ("multiplication", "5"): 4_000,
+    ("multiplication", "mini"): 500,
 }
 GENERATED = ("countdown", "letter_countdown", "acronym", "multiplication")
 
@@ -79,7 +83,49 @@ def test_a_question_rebuilt_from_its_facts_is_the_same_one(name: str) -> None:
             again = task.question(question.facts)
             assert (again.prompt, again.facts, again.answer) == (question.prompt, question.facts, "")
             assert task.canonical(again) == task.canonical(question)
-            assert "<answer>" in again.prompt
+            assert again.level == question.level == level
+            assert ("<answer>" in again.prompt) != bool(question.facts.get("brief"))  # brief prompts leave it to the variants
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_brief_question_is_the_same_question_as_the_one_in_many_words(name: str) -> None:
+    task = resolve(name)
+    brief = items(name, "mini", 1, 0, "eval")[0]
+    facts = {key: value for key, value in brief.facts.items() if key != "brief"}
+    plain = task.question(facts)
+    assert plain.prompt != brief.prompt
+    assert task.canonical(plain) == task.canonical(brief)
+    assert not plain.level.startswith("mini")
+    with pytest.raises(InputError, match=f"{name}: 'brief' must be true or false, not the int 1"):
+        task.question({**facts, "brief": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "facts", "prompt"),
+    [
+        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24}, "Make 24 from 3 7 12."),
+        ("countdown", "mini-5", {"numbers": [3, 7, 12, 1, 1], "target": 24}, "Make 24 from 3 7 12 1 1."),
+        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24, "use_all": True}, "Make 24 from all of 3 7 12."),
+        ("multiplication", "mini", {"factors": [47, 6]}, "What is 47 * 6?"),
+        (
+            "acronym",
+            "mini",
+            {"words": ["stone", "tiger", "apple", "rain"], "length": 4},
+            "Initials of: stone tiger apple rain?",
+        ),
+        ("letter_countdown", "mini", {"letters": "rast", "length": 4}, "Unscramble: r a s t."),
+    ],
+)
+def test_a_brief_question_is_worded_like_this(name: str, level: str, facts: dict[str, Any], prompt: str) -> None:
+    question = resolve(name).question({**facts, "brief": True})
+    assert (question.prompt, question.level) == (prompt, level)
+    assert resolve(name).question({**facts, "brief": False}).facts == facts
+
+
+def test_every_split_has_its_share_of_the_few_words_of_letter_countdown_mini() -> None:
+    task = resolve("letter_countdown")
+    counts = {split: len({task.canonical(q) for q in items("letter_countdown", "mini", 1_000, 0, split)}) for split in SPLITS}
+    assert counts == {"sft": 71, "rl": 71, "eval": 36}  # docs/tasks.md tells them
 
 
 def test_items_of_other_options_have_other_ids() -> None:

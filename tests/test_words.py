@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.records import Check, Grade
-from skillfactory.tasks.words import Acronym, LetterCountdown, dictionary
+from skillfactory.tasks.words import Acronym, LetterCountdown, dictionary, mini_words
 
 FOLDER = Path(__file__).parent / "cases"
 TASKS: dict[str, LetterCountdown | Acronym] = {"letter_countdown": LetterCountdown(), "acronym": Acronym()}
 CASES: list[tuple[str, dict[str, Any]]] = [
     (name, case) for name in TASKS for case in json.loads((FOLDER / f"{name}.json").read_text())
 ]
-LEVELS = [(name, level) for name in TASKS for level in ("4", "5")]
+LEVELS = [(name, level) for name in TASKS for level in ("4", "5", "mini")]
 
 
 def available(facts: dict[str, Any]) -> Counter[str]:
@@ -59,21 +59,43 @@ def test_exactly_the_words_that_can_be_spelled_are_right(name: str, level: str) 
     for question in task.questions(2, level, seed=9, split="eval"):
         letters = available(dict(question.facts))
         for word in dictionary():
-            fits = len(word) == int(level) and Counter(word) <= letters
+            fits = len(word) == question.facts["length"] and Counter(word) <= letters
             assert (task.check(question, word).check is Check.RIGHT) == fits, (question.facts, word)
 
 
 @pytest.mark.parametrize(("name", "level"), LEVELS)
 def test_a_question_does_not_show_its_answer_and_its_words_differ(name: str, level: str) -> None:
     for question in TASKS[name].questions(300, level, seed=2, split="rl"):
-        assert question.facts["length"] == int(level) == len(question.answer)
+        length, extra = len(question.answer), 0 if level == "mini" else 2
+        assert question.facts["length"] == length
+        assert length in (3, 4) if level == "mini" else length == int(level)
         if name == "acronym":
             words = question.facts["words"]
-            assert len({*words, question.answer}) == len(words) + 1 == int(level) + 3
+            assert len({*words, question.answer}) == len(words) + 1 == length + extra + 1
             assert all(word in dictionary() for word in words)
         else:
             assert question.answer not in question.facts["letters"]
-            assert len(question.facts["letters"]) == int(level) + 2
+            assert len(question.facts["letters"]) == length + extra
+
+
+def test_the_words_of_mini_are_common_ones_with_one_solution_each() -> None:
+    answers, spelling = mini_words()
+    given_words = [word for group in spelling.values() for word in group]
+    assert len(set(answers)) == len({"".join(sorted(word)) for word in answers}) == len(answers) > 150
+    assert len(set(given_words)) == len(given_words) > 100
+    assert {*answers, *given_words} <= set(dictionary())
+    assert {len(word) for word in answers} == {3, 4}
+    assert {len(word) for word in given_words} == {5, 6}
+    assert all(len(spelling[letter]) >= max(word.count(letter) for word in answers) for word in answers for letter in word)
+
+
+def test_mini_gives_the_letters_of_its_answer_alone_and_initials_in_their_order() -> None:
+    for question in LetterCountdown(extra=5).questions(200, "mini", 0, "sft"):
+        letters = question.facts["letters"]
+        assert sorted(letters) == sorted(question.answer)
+        assert letters != question.answer
+    for question in Acronym(extra=5).questions(200, "mini", 0, "sft"):
+        assert "".join(word[0] for word in question.facts["words"]) == question.answer
 
 
 def test_extra_sets_how_many_letters_or_words_are_to_spare() -> None:

@@ -15,7 +15,7 @@ class Task(Protocol):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels it has, easiest first; ("all",) if it has but one."""
+        """The levels it has, the default first; ("all",) if it has but one."""
 
     @property
     def answer_format(self) -> str:

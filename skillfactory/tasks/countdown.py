@@ -9,7 +9,7 @@ from skillfactory.errors import ConfigError, InputError
 from skillfactory.records import Grade, Question
 from skillfactory.tasks import reasons
 from skillfactory.tasks.expressions import evaluate, tokens_of
-from skillfactory.tasks.generated import Facts, draw_questions, given_question, listed, need, shown, whole_number
+from skillfactory.tasks.generated import Facts, draw_questions, given_question, is_brief, listed, need, shown, whole_number
 
 MAX_CHARS = 256  # of an answer: 16 numbers of 9 digits with spaces and every sensible parenthesis fit
 MAX_NUMBERS = 16
@@ -25,11 +25,13 @@ class World(NamedTuple):
     size: int  # how many numbers are given
     numbers: Range
     targets: Range
+    most: int | None = None  # no step of the solution passes it, read from left to right
 
 
+MINI = {"mini": 3, "mini-4": 4, "mini-5": 5, "mini-6": 6}  # for models too small to know larger numbers or many words
 WORLDS = {
-    "mini": World(3, (1, 15), (5, 60)),  # for models too small to know larger numbers
     **{str(size): World(size, (1, 99), (10, 999)) for size in (3, 4, 5, 6)},
+    **{level: World(size, (1, 20), (5, 99), most=99) for level, size in MINI.items()},
 }
 
 _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2}
@@ -59,18 +61,19 @@ class Countdown:
         return draw_questions(self, n, level, seed, split)
 
     def draw(self, level: str, random: Random) -> tuple[Facts, str] | None:
-        """Numbers and a target made from all of them; None if the target is out of range or is one of the numbers."""
+        """Numbers and a target made from all of them; None if a step or the target is out of range, or the target is given."""
         world = WORLDS[level]
         low, high = self.numbers or world.numbers
         lowest, highest = self.targets or world.targets
         numbers = [random.randint(low, high) for _ in range(world.size)]
-        made = _combined(numbers, random, limit=10 * highest)
-        if not lowest <= made.value <= highest or made.value in numbers:
+        most = world.most and max(world.most, highest)
+        made = _combined(numbers, random, limit=most or 10 * highest)
+        if not lowest <= made.value <= highest or made.value in numbers or (most and _peak(made) > most):
             return None
-        return self._facts(numbers, made.value, self.use_all), _written(made)[0]
+        return _facts(numbers, made.value, self.use_all, level in MINI), _written(made)[0]
 
     def question(self, facts: Facts) -> Question:
-        """The question of {"numbers": [..], "target": n} and, if wanted, "use_all"; the level is how many numbers there are."""
+        """The question of {"numbers": [..], "target": n} and, if wanted, "use_all" and "brief"; its level is their number."""
         numbers = listed(self.name, "numbers", need(self.name, facts, "numbers"), 1, MAX_NUMBERS)
         for number in numbers:
             whole_number(self.name, "numbers", number, 0, MAX_NUMBER)
@@ -78,10 +81,12 @@ class Countdown:
         use_all = facts.get("use_all", self.use_all)
         if type(use_all) is not bool:
             raise InputError(f"{self.name}: 'use_all' must be true or false, not {shown(use_all)}")
-        return given_question(self, self._facts(numbers, target, use_all), str(len(numbers)))
+        brief = is_brief(self.name, facts)
+        level = str(len(numbers)) if not brief else "mini" if len(numbers) == MINI["mini"] else f"mini-{len(numbers)}"
+        return given_question(self, _facts(numbers, target, use_all, brief), level)
 
     def key(self, facts: Facts) -> str:
-        """The numbers in order and the target. `use_all` is left out: with and without it, it is the same puzzle."""
+        """The numbers in order and the target. `use_all` and `brief` are left out: with and without, it is the same puzzle."""
         return f"countdown {' '.join(map(str, sorted(facts['numbers'])))} = {facts['target']}"
 
     def canonical(self, question: Question) -> str:
@@ -90,6 +95,9 @@ class Countdown:
 
     def prompt(self, facts: Facts) -> str:
         """What the user turn says."""
+        if facts.get("brief"):
+            every = "all of " if facts.get("use_all") else ""
+            return f"Make {facts['target']} from {every}{' '.join(map(str, facts['numbers']))}."
         rule = "every number must be used exactly once" if facts.get("use_all") else "each number may be used at most once"
         return (
             f"Make {facts['target']} from the numbers {', '.join(map(str, facts['numbers']))}. You may add (+), subtract (-), "
@@ -113,10 +121,10 @@ class Countdown:
             return reasons.NUMBER_UNUSED
         return reasons.EQUAL if numerator == facts["target"] * denominator else reasons.WRONG_VALUE
 
-    @staticmethod
-    def _facts(numbers: list[int], target: int, use_all: bool) -> dict[str, Any]:
-        facts: dict[str, Any] = {"numbers": numbers, "target": target}
-        return {**facts, "use_all": True} if use_all else facts
+
+def _facts(numbers: list[int], target: int, use_all: bool, brief: bool) -> dict[str, Any]:
+    flags = {"use_all": use_all, "brief": brief}
+    return {"numbers": numbers, "target": target, **{name: True for name, is_set in flags.items() if is_set}}
 
 
 def _check_range(option: str, bounds: object, highest: int) -> None:
@@ -137,7 +145,7 @@ class _Made(NamedTuple):
 
 
 def _combined(numbers: list[int], random: Random, limit: int) -> _Made:
-    """A number made from all `numbers`; no step passes `limit` or changes nothing."""
+    """A number made from all `numbers`; no product passes `limit` and no step changes nothing."""
     parts = [_Made(number) for number in numbers]
     while len(parts) > 1:
         left = parts.pop(int(random.random() * len(parts)))
@@ -168,3 +176,23 @@ def _written(made: _Made) -> tuple[str, int]:
     if right_strength < strength or (right_strength == strength and made.operator in "-/"):
         right = f"({right})"
     return f"{left} {made.operator} {right}", strength
+
+
+def _peak(made: _Made) -> int:
+    """The largest result on the way to `made`, as its expression reads: 60 + (50 - 20) is written 60 + 50 - 20."""
+    if not made.operator:
+        return 0
+    (_, first), *others = _chain(made, _STRENGTH[made.operator])
+    value, peak = first.value, _peak(first)
+    for operator, part in others:
+        value = {"+": value + part.value, "-": value - part.value, "*": value * part.value, "/": value // part.value}[operator]
+        peak = max(peak, value, _peak(part))
+    return peak
+
+
+def _chain(made: _Made, strength: int) -> list[tuple[str, _Made]]:
+    """What is joined by operators of one strength without parentheses, each part with the operator before it."""
+    if _STRENGTH.get(made.operator) != strength:
+        return [("", made)]
+    right = _chain(made.right, strength) if made.operator in "+*" else [("", made.right)]
+    return [*_chain(made.left, strength), (made.operator, right[0][1]), *right[1:]]

@@ -93,6 +93,14 @@ def need(task: str, facts: Facts, name: str) -> Any:
     return facts[name]
 
 
+def is_brief(task: str, facts: Facts) -> bool:
+    """Whether `facts` describe a question in few words, as the levels `mini` have them."""
+    brief = facts.get("brief", False)
+    if type(brief) is not bool:
+        raise InputError(f"{task}: 'brief' must be true or false, not {shown(brief)}")
+    return brief
+
+
 def whole_number(task: str, name: str, value: object, low: int, high: int) -> int:
     """`value` if it is a whole number from `low` to `high`, or an InputError that names the fact."""
     if type(value) is not int:  # True is an int too, and means something else

@@ -5,18 +5,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.records import Grade, Question
 from skillfactory.tasks import reasons
-from skillfactory.tasks.generated import Facts, draw_questions, given_question, listed, need, shown, whole_number
+from skillfactory.tasks.generated import Facts, draw_questions, given_question, is_brief, listed, need, shown, whole_number
 
 SHORTEST, LONGEST = 3, 8  # letters of the dictionary's words
 MAX_CHARS = 64  # of an answer, blanks around it included
 MAX_GIVEN = 32  # letters or words
 MAX_EXTRA = 8
+MINI = "mini"  # the level for models with a small vocabulary: no extras, and the words of words-mini.txt
 
 
 @cache
@@ -39,6 +41,22 @@ def _of_length(length: int) -> tuple[str, ...]:
 @cache
 def _by_initial() -> dict[str, tuple[str, ...]]:
     return {initial: tuple(word for word in dictionary() if word[0] == initial) for initial in "abcdefghijklmnopqrstuvwxyz"}
+
+
+class MiniWords(NamedTuple):
+    """The words of the level `mini`. No two answers have the same letters, and no answer is a word that spells another."""
+
+    answers: tuple[str, ...]
+    spelling: dict[str, tuple[str, ...]]  # initial: the words that may stand for it
+
+
+@cache
+def mini_words() -> MiniWords:
+    """The words of words-mini.txt: answers, a blank line, words that spell; lines that begin with # are comments."""
+    text = files("skillfactory.tasks").joinpath("words-mini.txt").read_text("ascii")
+    parts = [[word for line in part.splitlines() if line[:1] != "#" for word in line.split()] for part in text.split("\n\n")]
+    answers, spelling = map(tuple, parts)
+    return MiniWords(answers, {initial: tuple(group) for initial, group in groupby(spelling, key=lambda word: word[0])})
 
 
 def _spelled(answer: str, length: int, letters: Sequence[str]) -> Grade:
@@ -66,6 +84,11 @@ def _check_extra(task: str, extra: int) -> None:
         raise ConfigError(f"{task}: 'extra' must be a whole number from 0 to {MAX_EXTRA}, not {shown(extra)}")
 
 
+def _flagged(facts: dict[str, Any], brief: bool) -> tuple[dict[str, Any], str]:
+    """The facts with "brief", if it is set, and the level that they are of."""
+    return ({**facts, "brief": True}, MINI) if brief else (facts, str(facts["length"]))
+
+
 def _length(task: str, facts: Facts, given: int) -> int:
     """The fact "length", if a word of that length can be spelled from so many letters."""
     return whole_number(task, "length", need(task, facts, "length"), SHORTEST, min(LONGEST, given))
@@ -75,10 +98,10 @@ def _length(task: str, facts: Facts, given: int) -> int:
 class LetterCountdown:
     """Scrambled letters, wanted is an English word of a given length; each letter may be used once."""
 
-    extra: int = 2  # letters beyond those of the word that the question was made from
+    extra: int = 2  # letters beyond those of the word that the question was made from; the level mini has none
 
     name: ClassVar[str] = "letter_countdown"
-    levels: ClassVar[tuple[str, ...]] = ("4", "5")  # the word's length
+    levels: ClassVar[tuple[str, ...]] = ("4", "5", MINI)  # the word's length; mini has both 3 and 4
     answer_format: ClassVar[str] = "one English word"
 
     def __post_init__(self) -> None:
@@ -90,20 +113,23 @@ class LetterCountdown:
 
     def draw(self, level: str, random: Random) -> tuple[Facts, str] | None:
         """The shuffled letters of a word and `extra` more, as frequent as in the dictionary; None if they show the word."""
-        word = random.choice(_of_length(int(level)))
-        letters = list(word) + [random.choice(random.choice(_of_length(LONGEST))) for _ in range(self.extra)]
+        word = random.choice(mini_words().answers if level == MINI else _of_length(int(level)))
+        extra = 0 if level == MINI else self.extra
+        letters = list(word) + [random.choice(random.choice(_of_length(LONGEST))) for _ in range(extra)]
         random.shuffle(letters)
         scrambled = "".join(letters)
-        return None if word in scrambled else ({"letters": scrambled, "length": len(word)}, word)
+        facts, _ = _flagged({"letters": scrambled, "length": len(word)}, level == MINI)
+        return None if word in scrambled else (facts, word)
 
     def question(self, facts: Facts) -> Question:
-        """The question of {"letters": "..." (or a list of letters), "length": n}."""
+        """The question of {"letters": "..." (or a list of letters), "length": n} and, if wanted, "brief"."""
         value = need(self.name, facts, "letters")
         letters = listed(self.name, "letters", list(value) if isinstance(value, str) else value, SHORTEST, MAX_GIVEN)
         if not all(isinstance(x, str) and len(x) == 1 and x.isascii() and x.isalpha() for x in letters):
             raise InputError(f"{self.name}: 'letters' must be letters from a to z and nothing between them, not {shown(value)}")
         length = _length(self.name, facts, len(letters))
-        return given_question(self, {"letters": "".join(letters).lower(), "length": length}, str(length))
+        brief = is_brief(self.name, facts)
+        return given_question(self, *_flagged({"letters": "".join(letters).lower(), "length": length}, brief))
 
     def key(self, facts: Facts) -> str:
         """The letters in alphabetical order and the length."""
@@ -115,6 +141,8 @@ class LetterCountdown:
 
     def prompt(self, facts: Facts) -> str:
         """What the user turn says."""
+        if facts.get("brief"):
+            return f"Unscramble: {' '.join(facts['letters'])}."
         return (
             f"Form an English word of exactly {facts['length']} letters out of these letters: {' '.join(facts['letters'])}. "
             "Use each letter no more often than it is listed; letters may be left over. "
@@ -130,10 +158,10 @@ class LetterCountdown:
 class Acronym:
     """A list of words, wanted is an English word spelled from the first letters of some of them, in any order."""
 
-    extra: int = 2  # words beyond those that spell the word that the question was made from
+    extra: int = 2  # words beyond those that spell the word that the question was made from; the level mini has none
 
     name: ClassVar[str] = "acronym"
-    levels: ClassVar[tuple[str, ...]] = ("4", "5")  # the word's length
+    levels: ClassVar[tuple[str, ...]] = ("4", "5", MINI)  # the word's length; mini has both 3 and 4
     answer_format: ClassVar[str] = "one English word"
 
     def __post_init__(self) -> None:
@@ -145,6 +173,8 @@ class Acronym:
 
     def draw(self, level: str, random: Random) -> tuple[Facts, str] | None:
         """Shuffled words, one per letter of a word and `extra` more; None if two of them are equal or one is the answer."""
+        if level == MINI:
+            return self._mini(random)
         word = random.choice(_of_length(int(level)))
         spelling = [random.choice(_by_initial()[letter]) for letter in word]
         words = spelling + [random.choice(_all()) for _ in range(self.extra)]
@@ -153,8 +183,16 @@ class Acronym:
         random.shuffle(words)
         return {"words": words, "length": len(word)}, word
 
+    def _mini(self, random: Random) -> tuple[Facts, str] | None:
+        """Words in the order of the answer's letters and no others; None if two of them are equal."""
+        answers, spelling = mini_words()
+        word = random.choice(answers)
+        words = [random.choice(spelling[letter]) for letter in word]
+        facts, _ = _flagged({"words": words, "length": len(word)}, True)
+        return (facts, word) if len(set(words)) == len(words) else None
+
     def question(self, facts: Facts) -> Question:
-        """The question of {"words": [..], "length": n}; the words must differ, and each begin with a letter from a to z."""
+        """The question of {"words": [..], "length": n} and, if wanted, "brief"; the words differ and begin with a to z."""
         words = listed(self.name, "words", need(self.name, facts, "words"), SHORTEST, MAX_GIVEN)
         for word in words:
             if not (isinstance(word, str) and len(word) <= MAX_CHARS and word[:1].isascii() and word[:1].isalpha()):
@@ -167,7 +205,7 @@ class Acronym:
         if twice:
             raise InputError(f"{self.name}: 'words' must differ, but {shown(twice[0])} comes twice; give it once")
         length = _length(self.name, facts, len(words))
-        return given_question(self, {"words": lower, "length": length}, str(length))
+        return given_question(self, *_flagged({"words": lower, "length": length}, is_brief(self.name, facts)))
 
     def key(self, facts: Facts) -> str:
         """The words in alphabetical order and the length."""
@@ -179,6 +217,8 @@ class Acronym:
 
     def prompt(self, facts: Facts) -> str:
         """What the user turn says."""
+        if facts.get("brief"):
+            return f"Initials of: {' '.join(facts['words'])}?"
         return (
             f"Take the first letters of {facts['length']} of these words, in any order, so that they spell an English word: "
             f"{', '.join(facts['words'])}. Each listed word may lend its first letter once. "
