@@ -103,9 +103,9 @@ def test_a_brief_question_is_the_same_question_as_the_one_in_many_words(name: st
 @pytest.mark.parametrize(
     ("name", "level", "facts", "prompt"),
     [
-        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24}, "Make 24 from 3 7 12."),
-        ("countdown", "mini-5", {"numbers": [3, 7, 12, 1, 1], "target": 24}, "Make 24 from 3 7 12 1 1."),
-        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24, "use_all": True}, "Make 24 from all of 3 7 12."),
+        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24}, "Make 24 from some of 3 7 12."),
+        ("countdown", "mini-5", {"numbers": [3, 7, 12, 1, 1], "target": 24}, "Make 24 from some of 3 7 12 1 1."),
+        ("countdown", "mini", {"numbers": [3, 7, 12], "target": 24, "use_all": True}, "Make 24 from 3 7 12."),
         ("multiplication", "mini", {"factors": [47, 6]}, "What is 47 * 6?"),
         (
             "acronym",

@@ -96,8 +96,8 @@ class Countdown:
     def prompt(self, facts: Facts) -> str:
         """What the user turn says."""
         if facts.get("brief"):
-            every = "all of " if facts.get("use_all") else ""
-            return f"Make {facts['target']} from {every}{' '.join(map(str, facts['numbers']))}."
+            some = "" if facts.get("use_all") else "some of "
+            return f"Make {facts['target']} from {some}{' '.join(map(str, facts['numbers']))}."
         rule = "every number must be used exactly once" if facts.get("use_all") else "each number may be used at most once"
         return (
             f"Make {facts['target']} from the numbers {', '.join(map(str, facts['numbers']))}. You may add (+), subtract (-), "
