@@ -1,5 +1,6 @@
 """Reports of a study: its numbers as one page to read offline, and as tables of text. Numbers and texts in, text out."""
 
+from skillfactory.report.document import page
 from skillfactory.report.numbers import (
     UNKNOWN,
     Arm,
@@ -13,6 +14,7 @@ from skillfactory.report.numbers import (
     Study,
     Training,
 )
+from skillfactory.report.table import tables
 
 __all__ = [
     "UNKNOWN",
@@ -26,4 +28,6 @@ __all__ = [
     "Stage",
     "Study",
     "Training",
+    "page",
+    "tables",
 ]
