@@ -9,17 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from skillfactory.config import checked
-from skillfactory.curate import CurateConfig, Generation, account, flows
+from skillfactory.curate import CurateConfig, account, flows
 from skillfactory.deck import Curated, Curation
-from skillfactory.engines import ENGINES, engine_class, open_engine
-from skillfactory.errors import ConfigError
 from skillfactory.flow import Engine
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Attempt, Drop, Question, Reflection
 from skillfactory.run import carry_on
 from skillfactory.rundir import Rows, Stage
+from skillfactory.serving import model_name, opener, read_options, shown_options
 
 _TEXT, _NUMBER = pa.string(), pa.int64()
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -44,17 +42,6 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         {"id": _TEXT, "attempt_id": _TEXT, "sample": _NUMBER, "text": _TEXT, "verdict": _TEXT, "stop": _TEXT, "key": _TEXT}
     ),
     "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),
-}
-_TELLING: Mapping[str, Any] = {  # engine options that make another model of the same name, with their defaults
-    "revision": None,
-    "dtype": "auto",
-    "attention": None,
-    "exact": True,
-    "chat_template": None,
-    "engine_args": {},
-    "extended_sampling": True,
-    "extra_body": {},
-    "answer": None,
 }
 
 
@@ -109,7 +96,7 @@ def curate(config: CurateConfig, progress: Progress | None = None, engine: Calla
     bar = progress or Silent()
     bar.begin("curate", "questions", config.questions)
     try:
-        outcome = carry_on(config.output, _stage(config, how), begun, engine or _opener(config.generation), bar)
+        outcome = carry_on(config.output, _stage(config, how), begun, engine or opener(config.generation), bar)
     finally:
         bar.end()
     counts, tally = outcome.counts, outcome.tally
@@ -129,48 +116,18 @@ def curate(config: CurateConfig, progress: Progress | None = None, engine: Calla
 
 def _stage(config: CurateConfig, how: Curation) -> Stage[Curated]:
     generation = config.generation
-    # A key given where the name of its variable belongs must not come to disk.
-    options = _options(generation)
-    shown = {name: value for name, value in options.items() if name != "api_key_env"}
+    options = read_options(generation)
     return Stage(
         command="curate",
-        model=_model(generation, options),
+        model=model_name(generation, options),
         settings=config.settings(how),
-        notes={"engine": generation.engine, "engine_option": shown},
+        notes={"engine": generation.engine, "engine_option": shown_options(options)},
         schemas=SCHEMAS,
         rows=_rows,
         counts=account,
         title=f"Attempts and reflections: {config.task} {config.level}".rstrip(),
         packages=("torch", "transformers", "vllm"),
     )
-
-
-def _options(generation: Generation) -> dict[str, Any]:
-    """The engine's options, text among them read as their fields' types; those of an unknown engine as they are."""
-    name, values = generation.engine, generation.engine_option
-    if name not in ENGINES and ":" not in name:
-        return dict(values)
-    return checked(engine_class(name).Options, values, lambda key: " ".join((f"option of the engine {name},", *key)))
-
-
-def _model(generation: Generation, options: Mapping[str, Any]) -> str:
-    """What tells one model's texts from another's."""
-    telling = {name: options.get(name, default) for name, default in _TELLING.items()}
-    told = ", ".join(f"{name}={_told(value)}" for name, value in telling.items() if value != _TELLING[name])
-    return f"{generation.model or generation.engine}{f' ({told})' if told else ''}"
-
-
-def _told(value: Any) -> str:
-    return _json(value) if isinstance(value, Mapping) else str(value)
-
-
-def _opener(generation: Generation) -> Callable[[], Engine]:
-    options = dict(generation.engine_option)
-    if generation.model:
-        if options.get("model", generation.model) != generation.model:
-            raise ConfigError(f"two models are given: model '{generation.model}', engine option model '{options['model']}'")
-        options["model"] = generation.model
-    return lambda: open_engine(generation.engine, options)
 
 
 def _rows(curated: Curated) -> Rows:

@@ -205,7 +205,7 @@ class Deck:
         """Verifies an attempt."""
         card.known = True
         id = self._id(card)
-        text = _clean(completion.text)
+        text = clean(completion.text)
         if self._failed("solve", id, completion):
             return
         leak = self.how.hints.leak(text) if card.hinted and self.how.hints else None
@@ -233,7 +233,7 @@ class Deck:
         id = f"{card.attempt.id}/r{k}"
         if self._failed("reflect", id, completion):
             return
-        text = _clean(completion.text)
+        text = clean(completion.text)
         found = Reflection(id, card.attempt.id, k, text, verdict(text), completion.stop)
         self._reflections[id] = found
         why = flaw(found, card.attempt)
@@ -250,6 +250,6 @@ class Deck:
         return completion.stop is Stop.ERROR
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """`text` without white space around it and without halves of surrogate pairs, which no table can hold."""
     return text.strip().encode("utf-8", "replace").decode()

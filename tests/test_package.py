@@ -20,13 +20,13 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
     "ground": ("errors records seeds stats progress funnel embedded hardware", ""),
-    "language": ("values config markup patterns flow rows traces tracefiles", "ground"),
-    "material": ("tasks prompts layouts", "ground language"),
-    "stages": ("deck curate build audit grade export", "ground language material"),
+    "language": ("values config markup patterns flow rows traces tracefiles skills", "ground"),
+    "material": ("tasks prompts layouts suites", "ground language"),
+    "stages": ("deck curate build audit grade export evaluate measure", "ground language material"),
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
-    "meeting": ("curation", "ground language material stages engines run"),
+    "meeting": ("curation evaluation serving", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
     "trainers": ("train", "ground language material run"),
     "front": ("commands cli __main__", "ground language material stages engines run meeting trainers"),

@@ -1,0 +1,220 @@
+"""Evaluation on disk: a configuration and a run directory in; responses, evaluation.json and a summary out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skillfactory.config import settings
+from skillfactory.curate import Generation
+from skillfactory.engines import engine_class
+from skillfactory.errors import InputError
+from skillfactory.evaluate import EvaluateConfig, Evaluated, Response, account, flows
+from skillfactory.flow import Engine
+from skillfactory.funnel import Funnel
+from skillfactory.measure import COLUMNS, Row, measured, table
+from skillfactory.progress import Progress, Silent
+from skillfactory.records import Check
+from skillfactory.run import carry_on
+from skillfactory.rundir import Rows, Stage, write_text
+from skillfactory.serving import fingerprint, model_name, opener, read_options, shown_options
+from skillfactory.suites import Group
+
+BATCH = 128  # rows of the engine transformers; a model of 1M parameters makes twice as many tokens a second as with 32
+NUMBERS = "evaluation.json"
+_TEXT, _NUMBER, _FLAG, _SHARE = pa.string(), pa.int64(), pa.bool_(), pa.float64()
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "questions": pa.schema(
+        {"group": _TEXT, "id": _TEXT, "task": _TEXT, "level": _TEXT, "prompt": _TEXT, "answer": _TEXT, "facts": _TEXT}
+    ),
+    "responses": pa.schema(
+        {
+            "id": _TEXT,
+            "question_id": _TEXT,
+            "group": _TEXT,
+            "sample": _NUMBER,
+            "text": _TEXT,
+            "answer": _TEXT,
+            "check": _TEXT,
+            "reason": _TEXT,
+            "stop": _TEXT,
+            "tokens": _NUMBER,
+            "prompt_tokens": _NUMBER,
+            "requests": _NUMBER,
+            "keys": pa.list_(_TEXT),
+            "attempts": _NUMBER,
+            "repeats": _NUMBER,
+            "first_right": _FLAG,
+            "any_right": _FLAG,
+            "after_right": _SHARE,
+            "reflections": _NUMBER,
+            "true_correct": _NUMBER,
+            "false_correct": _NUMBER,
+            "true_incorrect": _NUMBER,
+            "false_incorrect": _NUMBER,
+            "no_verdict": _NUMBER,
+            "stopped": _FLAG,
+            "uses_tags": _FLAG,
+            "well_formed": _FLAG,
+        }
+    ),
+    "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What an evaluation has come to: `numbers` is the content of evaluation.json."""
+
+    output: Path
+    numbers: Mapping[str, Any]
+    funnels: tuple[Funnel, ...]  # questions, responses
+    tokens: int
+    prompt_tokens: int
+    new_texts: int
+    new_tokens: int
+    seconds: float
+    nothing_to_do: bool  # the run was finished before
+    engine_errors: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as JSON-safe values."""
+        values = asdict(self) | {"output": str(self.output), "funnels": [funnel.to_dict() for funnel in self.funnels]}
+        return values | {"seconds": round(self.seconds, 3)}
+
+    def __str__(self) -> str:
+        """The table and the account, for people."""
+        lines = [*table(self.numbers), *map(str, self.funnels)]
+        if self.nothing_to_do:
+            lines.append(f"{self.output} was finished before: there is nothing to do")
+        else:
+            made = f"{self.new_texts:,} new texts of {self.new_tokens:,} tokens in {self.seconds:,.1f} s"
+            lines.append(f"{self.output}: {made}, {self.new_tokens / self.seconds:,.0f} tokens/s")
+        lines += self.notes
+        if self.engine_errors:
+            reason, times = next(iter(self.engine_errors.items()))
+            lines.append(
+                f"the engine gave up on {sum(self.engine_errors.values()):,} requests, {times:,} of them because: "
+                f"{reason or 'no reason given'}; they count in no number, and the same command asks for them again"
+            )
+        return "\n".join(lines)
+
+
+def evaluate(config: EvaluateConfig, progress: Progress | None = None, engine: Callable[[], Engine] | None = None) -> Summary:
+    """Evaluates a model in a run directory: begins it, goes on with it, or says that it is finished.
+
+    `engine` makes the engine, which the configuration names otherwise; it is called only if there is something to do.
+    """
+    started = time.monotonic()
+    groups = config.chosen()
+    generation = _generation(config)
+    stage = _stage(config, groups, generation)
+    begun = flows(config, groups)
+    sizes = [group.questions for group in groups]
+    bar = progress or Silent()
+    bar.begin("evaluate", "questions", None if None in sizes else sum(size or 0 for size in sizes))
+    try:
+        outcome = carry_on(config.output, stage, begun, engine or opener(generation), bar)
+    finally:
+        bar.end()
+    counts, tally = outcome.counts, outcome.tally
+    failed = {name.removeprefix("failed/"): count for name, count in counts.items() if name.startswith("failed/")}
+    about = {"model": config.model, "suite": config.suite, "retry": config.retry, "seed": config.seed}
+    spent = {"tokens": counts.get("tokens", 0), "prompt_tokens": counts.get("prompt_tokens", 0)}
+    numbers = {**about, "stamp": stage.stamp, **spent, **measured(groups, read_responses(config.output, COLUMNS), failed)}
+    write_text(config.output / NUMBERS, json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
+    return Summary(
+        config.output,
+        numbers,
+        tuple(_funnel(unit, counts) for unit in ("questions", "responses")),
+        **spent,
+        new_texts=tally.texts,
+        new_tokens=tally.tokens,
+        seconds=time.monotonic() - started,
+        nothing_to_do=outcome.nothing_to_do,
+        engine_errors=dict(tally.errors.most_common()),
+        notes=tuple(outcome.notes),
+    )
+
+
+def read_responses(run: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    """The stored responses of an evaluation in order, some columns of them; those to one question come together."""
+    parts = sorted((run / "responses").glob("*.parquet"))
+    if not parts:
+        raise InputError(f"{run}: holds no responses; `skillfactory evaluate MODEL --output {run}` makes them")
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(1024, columns=list(columns)):
+                yield from batch.to_pylist()
+
+
+def question_shares(run: Path) -> dict[str, dict[str, float]]:
+    """The share of right responses to each question, by group and by the question's id, in the order of the questions.
+
+    Evaluations of one suite, seed and part hold the same questions, whatever the model: this is what is compared in pairs.
+    """
+    found: dict[str, dict[str, list[bool]]] = {}
+    for row in read_responses(run, ("group", "question_id", "check")):
+        found.setdefault(row["group"], {}).setdefault(row["question_id"], []).append(row["check"] == Check.RIGHT)
+    return {
+        group: {question: sum(rights) / len(rights) for question, rights in questions.items()}
+        for group, questions in found.items()
+    }
+
+
+def _generation(config: EvaluateConfig) -> Generation:
+    answering = config.generation
+    options = dict(answering.engine_option)
+    if answering.engine == "transformers":
+        options.setdefault("batch_size", BATCH)
+    known = [each.name for each in settings(engine_class(answering.engine).Options)]
+    return Generation(answering.engine, config.model if "model" in known else "", options)
+
+
+def _stage(config: EvaluateConfig, groups: tuple[Group, ...], generation: Generation) -> Stage[Evaluated]:
+    options = read_options(generation)
+    files = fingerprint(config.model)
+    return Stage(
+        command="evaluate",
+        model=f"{model_name(replace(generation, model=config.model), options)}{f' (files {files})' if files else ''}",
+        settings=config.settings(groups),
+        notes={"engine": generation.engine, "engine_option": shown_options(options)},
+        schemas=SCHEMAS,
+        rows=_rows,
+        counts=account,
+        title=f"Evaluation of {config.model}: {', '.join(group.name for group in groups)}",
+        packages=("torch", "transformers", "vllm"),
+    )
+
+
+def _rows(evaluated: Evaluated) -> Rows:
+    """The rows of one question; enumerations as their values, facts as JSON."""
+    question = evaluated.question
+    asked = []
+    if question is not None:
+        facts = json.dumps(question.facts, ensure_ascii=False, sort_keys=True)
+        asked = [{**_fields(question), "group": evaluated.group, "facts": facts}]
+    drops = [_fields(drop) for drop in evaluated.drops]
+    return {"questions": asked, "responses": [_row(response) for response in evaluated.responses], "drops": drops}
+
+
+def _row(response: Response) -> dict[str, Any]:
+    values = _fields(response)
+    return values | _fields(values.pop("skills"))
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's fields by name."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _funnel(unit: str, counts: Mapping[str, int]) -> Funnel:
+    start = f"{unit}/dropped/"
+    dropped = {name.removeprefix(start): count for name, count in counts.items() if name.startswith(start)}
+    return Funnel("evaluate", unit, counts.get(f"{unit}/requested", 0), counts.get(f"{unit}/kept", 0), dropped)

@@ -1,0 +1,135 @@
+"""What a response shows of the skills: its attempts, each graded, and its reflections, each held against the truth.
+
+`docs/evaluation.md` says what counts. Model text is hostile: reading is linear in its length, and at most MAX_ATTEMPTS answers
+of it are graded.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skillfactory.markup import final_answer, parse, verdict
+from skillfactory.records import Check, Kind, Segment, Verdict
+
+MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
+
+Judge = Callable[[str], Check]  # what the task's verifier finds for an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one response shows; None where a thing is undefined."""
+
+    attempts: int  # with an explicit answer
+    repeats: int  # attempts whose answer an earlier one gave, white space aside
+    first_right: bool  # whether the first attempt is right; where there is none it is not
+    any_right: bool
+    after_right: float | None  # share of the text after the first right answer; None without one
+    reflections: int
+    true_correct: int  # reflections that say Correct of a right attempt
+    false_correct: int  # that say it of a wrong one
+    true_incorrect: int  # that say Incorrect of a wrong attempt
+    false_incorrect: int  # that say it of a right one
+    no_verdict: int  # reflections that say neither
+    stopped: bool | None  # whether no attempt follows the first verdict Correct; None without one
+    uses_tags: bool | None  # whether there is a <sample> block; None where the tags are not the model's
+    well_formed: bool | None  # the same: whether markup.parse names no problem
+
+
+def shown(text: str, judge: Judge) -> Shown:
+    """What a response shows; `judge` is asked once for each different answer."""
+    parsed = parse(text)
+    graded: dict[str, Check] = {}
+    checks: list[Check] = []
+    claims: Counter[tuple[Verdict, Check | None]] = Counter()
+    before: Check | None = None  # what the attempt before a reflection is; None: there is none, or it has no answer
+    right_at: int | None = None
+    stopped: bool | None = None
+    attempts = reflections = 0
+    different: set[str] = set()
+    for event in _events(text, parsed.parts):
+        if isinstance(event, Verdict):
+            reflections += 1
+            claims[event, before] += 1
+            if event is Verdict.CORRECT and stopped is None:
+                stopped = True
+            continue
+        before = None
+        stopped = None if stopped is None else False
+        if event is None or len(checks) == MAX_ATTEMPTS:
+            attempts += event is not None
+            continue
+        if event.answer not in graded:
+            graded[event.answer] = judge(event.answer)
+        before = graded[event.answer]
+        checks.append(before)
+        attempts += 1
+        different.add(_squeezed(event.answer))
+        if before is Check.RIGHT and right_at is None:
+            right_at = event.end
+    return Shown(
+        attempts=attempts,
+        repeats=len(checks) - len(different),
+        first_right=checks[:1] == [Check.RIGHT],
+        any_right=Check.RIGHT in checks,
+        after_right=None if right_at is None else (len(text) - right_at) / len(text),
+        reflections=reflections,
+        true_correct=claims[Verdict.CORRECT, Check.RIGHT],
+        false_correct=claims[Verdict.CORRECT, Check.WRONG],
+        true_incorrect=claims[Verdict.INCORRECT, Check.WRONG],
+        false_incorrect=claims[Verdict.INCORRECT, Check.RIGHT],
+        no_verdict=sum(count for (claim, _), count in claims.items() if claim is Verdict.ABSENT),
+        stopped=stopped,
+        uses_tags=any(part.kind is Kind.ATTEMPT for part in parsed.parts),
+        well_formed=parsed.well_formed,
+    )
+
+
+class _Attempt(NamedTuple):
+    """An attempt's answer and where it ends in the response."""
+
+    answer: str
+    end: int
+
+
+def _events(text: str, parts: Sequence[Segment]) -> Iterator[_Attempt | Verdict | None]:
+    """The attempts and verdicts of a response in order; None for a block without an answer.
+
+    An answer outside of a block is an attempt of its own, unless it repeats the attempt before it or stands after the thinking.
+    """
+    last: str | None = None  # the latest attempt's answer
+    for part in parts:
+        body = text[part.start : part.end]
+        if part.kind is Kind.REFLECTION:
+            yield verdict(body)
+        elif part.kind is Kind.ATTEMPT:
+            answer, _ = final_answer(body)
+            last = last if answer is None else _squeezed(answer)
+            yield None if answer is None else _Attempt(answer, part.start + body.rfind("</answer>"))
+        elif part.kind is Kind.ANSWER:
+            if last is None and body:
+                yield _Attempt(body, part.end)
+        elif part.kind is Kind.GLUE:
+            for bare in _bare(body, part.start):
+                if _squeezed(bare.answer) != last:
+                    last = _squeezed(bare.answer)
+                    yield bare
+
+
+def _bare(body: str, start: int) -> Iterator[_Attempt]:
+    """Every answer of a stretch outside of blocks, which begins at `start` of the response."""
+    opening, closing = "<answer>", "</answer>"
+    begin = body.find(opening)
+    while begin >= 0:
+        end = body.find(closing, begin)
+        if end < 0:
+            return
+        answer = body[body.rfind(opening, begin, end) + len(opening) : end].strip()
+        if answer:
+            yield _Attempt(answer, start + end)
+        begin = body.find(opening, end)
+
+
+def _squeezed(answer: str) -> str:
+    return "".join(answer.split())

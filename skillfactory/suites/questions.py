@@ -1,0 +1,58 @@
+"""The held-out questions of a group: different ones, of one part of the eval split.
+
+The hash of a question's canonical text says whether it is a development or a test question, so no seed, level or number of
+questions can bring one into the other part.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from skillfactory.errors import InputError
+from skillfactory.records import Drop, Question
+from skillfactory.seeds import derive
+from skillfactory.suites import Group, Part
+from skillfactory.tasks.base import Task
+
+DEV = 25  # percent of the eval split
+_DRAWS = 10**9  # no end is meant: a world that is too small shows earlier
+
+
+def part_of(canonical: str) -> Part:
+    """The part, dev or test, that an eval question belongs to by its canonical text, whatever the seed."""
+    return "dev" if derive(0, "part", canonical) % 100 < DEV else "test"
+
+
+def held_out(group: Group, task: Task, seed: int) -> Iterator[Question | Drop]:
+    """The group's questions, no two the same, with the unusable rows on the way as drops.
+
+    The first ones stay the same when more are asked for. InputError, which says how many there are, when the last is drawn.
+    """
+    seen: set[int] = set()
+    idle = 0  # draws since the last new question
+    level = group.level or task.levels[0]
+    for item in task.questions(_DRAWS if group.questions else None, level, seed, "eval"):
+        canonical = None if isinstance(item, Drop) else task.canonical(item)
+        key = derive(0, canonical) if canonical is not None else 0
+        if canonical is not None and key not in seen and group.part in ("all", part_of(canonical)):
+            seen.add(key)
+            idle = 0
+            yield item
+            if len(seen) == group.questions:
+                return
+            continue
+        # A world of n questions, of which all but one are known, shows the last in 20 n draws save once in e**20 times.
+        idle += 1
+        if group.questions and idle > 1000 + 100 * len(seen):
+            break
+        if canonical is None:
+            yield item
+    if group.questions:
+        raise InputError(
+            f"group {group.name}: {group.task} (level {level}, {group.part} part of eval) has {len(seen):,} different "
+            f"questions, not the {group.questions:,} that are wanted; ask for fewer (--questions) or for another part or level"
+        )
+
+
+def check_supply(group: Group, task: Task, seed: int) -> None:
+    """Draws the group's questions once, so that what is wrong with them shows before a model is loaded."""
+    deque(held_out(group, task, seed), maxlen=0)
