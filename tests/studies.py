@@ -71,7 +71,9 @@ def study(arms: int = 4, groups: int = 6, seeds: int = 3, points: int = 60) -> S
         trainings=tuple(_training(draw, arm.name, seed, points) for arm in names[2:4] for seed in range(seeds)),
         stages=_stages(names, seeds),
         examples=tuple(
-            Example(arm.name, "Make 20 from 25, 7, 3 and 5.", "25 - 7 - 3 + 5", TRACE, True, (False, True), "group-1", 0, 153)
+            Example(
+                arm.name, "Make 20 from 25, 7, 3 and 5.", "25 - 7 - 3 + 5", TRACE, True, (False, True), sets[-1].name, 0, 153
+            )
             for arm in names
         ),
         intervals="Bootstrap over questions, then seeds.",
@@ -95,7 +97,7 @@ def _comparisons(draw: Random, arms: tuple[Arm, ...], groups: tuple[Group, ...])
     for arm, baseline in zip(arms[2:4], arms[1:3], strict=False):
         for group in groups:
             d = draw.uniform(-0.05, 0.2)
-            ratio = Estimate(1 + 4 * d, 1 + 3 * d, 1 + 6 * d)
+            ratio = Estimate(1 + 4 * d, 0.8 + 4 * d, 1.3 + 4 * d)
             found.append(
                 Comparison(arm.name, baseline.name, group.name, Estimate(d, d - 0.04, d + 0.04), ratio, "goal: above 3 points")
             )

@@ -41,7 +41,7 @@ def axis(values: Iterable[float | None], least: float = 0.0, wanted: int = 4) ->
     """A scale that holds zero, `least` and all values that can be drawn, its ends on round tick marks."""
     found = [0.0, least, *drawable(values)]
     low, high = min(found), max(found)
-    if high - low <= 0:
+    if high - low < 1e-9:
         high = low + 1
     step = _round(max((high - low) / wanted, 1e-12))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

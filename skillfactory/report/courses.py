@@ -75,7 +75,7 @@ def _values_table(study: Study, measures: Sequence[Measure]) -> Markup:
         row(f"{line(labels[item.arm])}, seed {item.seed}", (_course(_values(item, measure), measure) for measure in measures))
         for item in study.trainings
     )
-    return table("The first and the last value of each curve.", head, element("tbody", *rows))
+    return table("training-table", "The first and the last value of each curve.", head, element("tbody", *rows))
 
 
 def _course(values: Sequence[float], measure: Measure) -> str:
@@ -91,8 +91,11 @@ def costs(study: Study) -> Markup | None:
     names = ["Stage", "For", "Runs", "Time", "CPU time", "Steps", "Generated tokens", "Trained tokens"]
     rows = (_stage(study, label, arms, runs) for (label, arms), runs in grouped(study.stages).items())
     total = ["", str(len(study.stages)), *_forms(totals(study.stages))]
-    caption = "What the stages cost. Each line is the mean of its runs; the last line is the sum of all runs."
-    return table(caption, header(names), element("tbody", *rows), row("All", total))
+    caption = (
+        "What the stages cost. Each line is the mean of its runs, the last line the sum of all runs; "
+        "runs whose cost is not known are left out of both."
+    )
+    return table("costs-table", caption, header(names), element("tbody", *rows), row("All", total))
 
 
 def grouped(stages: Sequence[Stage]) -> dict[tuple[str, tuple[str, ...]], list[Stage]]:

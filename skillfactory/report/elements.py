@@ -35,10 +35,10 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def table(caption: Child, head: Markup, body: Markup, foot: Markup | None = None) -> Markup:
+def table(ident: str, caption: Child, head: Markup, body: Markup, foot: Markup | None = None) -> Markup:
     """A table that scrolls sideways where it doesn't fit; the frame can be reached by keyboard."""
-    parts = [element("caption", caption), element("thead", head), body, element("tfoot", foot) if foot else None]
-    return element("div", element("table", *parts), class_="wide", tabindex="0")
+    parts = [element("caption", caption, id=ident), element("thead", head), body, element("tfoot", foot) if foot else None]
+    return element("div", element("table", *parts), class_="wide", tabindex="0", role="region", aria_labelledby=ident)
 
 
 def row(header: Child, cells: Iterable[Child]) -> Markup:

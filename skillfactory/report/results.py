@@ -38,7 +38,9 @@ def results(study: Study) -> Markup | None:
     )
     plots = (_plot(study, group, f"accuracy-{index}") for index, group in enumerate(study.groups))
     note = element("p", "The plots show the same numbers. Each has a scale of its own, which begins at 0.", class_="quiet")
-    return joined([table(line(caption, 1000), head, body, _sizes(study)), note, element("div", *plots, class_="plots")])
+    return joined(
+        [table("results-table", line(caption, 1000), head, body, _sizes(study)), note, element("div", *plots, class_="plots")]
+    )
 
 
 def _named(label: str, about: str) -> Markup:
@@ -105,7 +107,7 @@ def differences(study: Study) -> Markup | None:
         title = _pair(names, found[0])
         drawn = dot_plot(f"difference-{index}", title, dots, _DIFFERENCE, scale)
         plots.append(element("figure", element("figcaption", title), drawn))
-    return joined([table(caption, head, body), element("div", *plots, class_="plots")])
+    return joined([table("differences-table", caption, head, body), element("div", *plots, class_="plots")])
 
 
 def _pair(names: dict[str, str], item: Comparison) -> str:
@@ -145,7 +147,7 @@ def skills(study: Study) -> Markup | None:
         "Answers, reflections and tokens are means per response. F1 says how well the verdicts of reflections find the right "
         "and the wrong answers they speak of (1 is perfect). Cut off: the token limit ended the response."
     )
-    return table(caption, head, bodies)
+    return table("skills-table", caption, head, bodies)
 
 
 def _group(study: Study, group: Group) -> Markup:

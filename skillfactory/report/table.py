@@ -47,7 +47,7 @@ def skills(study: Study) -> str:
             values = [*means, share(cell.well_formed), number(cell.tokens), share(cell.cut)]
             if any(value != number(None) for value in values):
                 rows.append([group.label, arm.label, *values])
-    return "\n".join(_aligned([head, *rows], words=2)) if rows else ""
+    return "\n".join(_aligned([head, *rows], left=(0, 1))) if rows else ""
 
 
 def differences(study: Study) -> str:
@@ -59,7 +59,7 @@ def differences(study: Study) -> str:
         numbers = [with_interval(item.difference, points, " to "), with_interval(item.ratio, number)]
         words = [f"{labels[item.arm]} minus {labels[item.baseline]}", groups[item.group]]
         rows.append([*words, *numbers, reading(item.difference), item.note])
-    return "\n".join(_aligned(rows, words=2)) if study.comparisons else ""
+    return "\n".join(_aligned(rows, left=(0, 1, 4, 5))) if study.comparisons else ""
 
 
 def costs(study: Study) -> str:
@@ -68,21 +68,19 @@ def costs(study: Study) -> str:
     for (label, arms), runs in grouped(study.stages).items():
         rows.append([label, served(study, arms), str(len(runs)), *stage_forms(runs, True)])
     rows.append(["all, summed", "", str(len(study.stages)), *stage_forms(study.stages, False)])
-    return "\n".join(_aligned(rows, words=2)) if study.stages else ""
+    return "\n".join(_aligned(rows, left=(0, 1))) if study.stages else ""
 
 
-def _aligned(rows: Sequence[Sequence[str]], words: int = 1) -> Iterator[str]:
-    """The lines of a Markdown table; the first `words` columns stand left, those of numbers right."""
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+    """The lines of a Markdown table; columns of words stand `left`, those of numbers right."""
     cells = [[_cell(text) for text in row] for row in rows]
     widths = [max(3, *(_columns(row[index]) for row in cells)) for index in range(len(cells[0]))]
-    rule = [
-        "-" * (width if index < words else width - 1) + ("" if index < words else ":") for index, width in enumerate(widths)
-    ]
+    rule = ["-" * width if index in left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
     for row in (cells[0], rule, *cells[1:]):
         padded = []
         for index, (text, width) in enumerate(zip(row, widths, strict=True)):
             space = " " * (width - _columns(text))
-            padded.append(text + space if index < words else space + text)
+            padded.append(text + space if index in left else space + text)
         yield f"| {' | '.join(padded)} |"
 
 
