@@ -95,7 +95,7 @@ def costs(study: Study) -> Markup | None:
         "What the stages cost. Each line is the mean of its runs, the last line the sum of all runs; "
         "runs whose cost is not known are left out of both."
     )
-    return table("costs-table", caption, header(names), element("tbody", *rows), row("All", total))
+    return table("costs-table", caption, header(names, words=(1,)), element("tbody", *rows), row("All", total))
 
 
 def grouped(stages: Sequence[Stage]) -> dict[tuple[str, tuple[str, ...]], list[Stage]]:

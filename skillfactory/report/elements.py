@@ -46,9 +46,10 @@ def row(header: Child, cells: Iterable[Child]) -> Markup:
     return element("tr", element("th", header, scope="row"), *(element("td", cell) for cell in cells))
 
 
-def header(names: Sequence[Child]) -> Markup:
-    """A table row of column headers."""
-    return element("tr", *(element("th", name, scope="col") for name in names))
+def header(names: Sequence[Child], words: Sequence[int] = ()) -> Markup:
+    """A table row of column headers; those over columns of `words` stand left as these do."""
+    cells = (element("th", name, scope="col", class_="words" if index in words else None) for index, name in enumerate(names))
+    return element("tr", *cells)
 
 
 def small(text: str) -> Markup | None:

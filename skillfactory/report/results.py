@@ -91,11 +91,9 @@ def differences(study: Study) -> Markup | None:
         return None
     names = {arm.name: arm.label for arm in study.arms}
     groups = {group.name: group.label for group in study.groups}
-    head = header(["Compared", "On", "Difference, points", "Ratio", "Difference is", "Remark"])
+    head = header(["Compared", "On", "Difference, points", "Ratio", "Difference is", "Remark"], words=(1, 4, 5))
     body = element("tbody", *(_compared(item, _pair(names, item), groups[item.group]) for item in study.comparisons))
-    caption = (
-        "Paired comparisons: both arms answered the same questions; the second arm is taken from the first. 95 % intervals."
-    )
+    caption = "Paired: both arms answered the same questions, and the second is taken from the first. With 95 % intervals."
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for item in study.comparisons:
         pairs.setdefault((item.arm, item.baseline), []).append(item)

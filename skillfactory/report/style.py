@@ -62,7 +62,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-
 caption { text-align: left; padding-bottom: .5rem; max-width: 44rem; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--rule); }
 thead th { vertical-align: bottom; font-weight: 600; }
-th[scope=row], thead th:first-child, td.words { text-align: left; font-weight: 400; min-width: 8rem; max-width: 20rem; }
+th[scope=row] { font-weight: 400; }
+th[scope=row], thead th:first-child, td.words, th.words { text-align: left; min-width: 8rem; max-width: 20rem; }
 th[scope=rowgroup] { text-align: left; font-weight: 600; padding-top: 1rem; }
 th small, td small { display: block; font-weight: 400; }
 td small { white-space: nowrap; }
