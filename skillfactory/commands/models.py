@@ -29,7 +29,38 @@ def _engine_options() -> Mapping[str, type[Any]]:
     return {f"--engine-option of {name}": engine_class(name).Options for name in ENGINES}
 
 
+def _sft_config() -> type[Any]:
+    from skillfactory.train.sft import SftConfig
+
+    return SftConfig
+
+
+def _sft(config: Any, progress: Progress) -> Result:
+    from skillfactory.train.sft import sft
+
+    return sft(config, progress)
+
+
+def _show_sft(summary: Any) -> Iterator[str]:
+    yield from str(summary).splitlines()
+
+
 MODELS: Mapping[str, Command] = {
+    "sft": Command(
+        summary="fine-tune a model on silver traces",
+        description="Fine-tunes a model on traces of `build`, or on the right attempts of a run of `curate` (rejection sampling), "
+        "with TRL's trainer; all weights or low-rank adapters, which are merged at the end. The loss is on the assistant's turn "
+        "with its end token alone. No row is cut: those over the context are left out and counted before training starts. "
+        "Writes a plain transformers folder with a model card, training.json and metrics.jsonl. A stopped or killed training goes "
+        "on from its last checkpoint. The defaults are the paper's.",
+        example="skillfactory sft traces --model Qwen/Qwen2.5-1.5B-Instruct --output sft\n"
+        "skillfactory sft traces --model mini --output sft --learning-rate 5e-4 --batch-size 16 --replay replay.jsonl@0.5\n"
+        "skillfactory sft run --model mini --output star --learning-rate 5e-4 --batch-size 16 --per-question 2",
+        resume="The same command goes on from the last checkpoint.",
+        config=_sft_config,
+        run=_sft,
+        show=_show_sft,
+    ),
     "evaluate": Command(
         summary="measure a model on held-out questions",
         description="Asks a model the held-out questions of a suite, several times each, and grades the answers. Reports, per "

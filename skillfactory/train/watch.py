@@ -15,11 +15,12 @@ from skillfactory.train.checkpoints import Work
 class Watch(TrainerCallback):  # type: ignore[misc]
     """A callback of the transformers trainer. `totals` may be added to; they survive a kill with the last checkpoint.
 
-    It makes every save a log too, so that what a resumed training writes is what an undisturbed one would have written.
+    It makes every save a log too, so that what a resumed training writes is what an undisturbed one would have written. The
+    trainer's one epoch stands for `rounds`. At the last step there is no checkpoint: the model is saved then.
     """
 
-    def __init__(self, work: Work, progress: Progress, label: str) -> None:
-        self._work, self._progress, self._label = work, progress, label
+    def __init__(self, work: Work, progress: Progress, label: str, rounds: float = 1.0) -> None:
+        self._work, self._progress, self._label, self._rounds = work, progress, label, rounds
         self.totals: dict[str, float] = {"seconds": 0.0, **(work.resume.totals if work.resume else {})}
         self._since = time.monotonic()
 
@@ -34,7 +35,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         now = time.monotonic()
         self.totals["seconds"] += now - self._since
         self._since = now
-        control.should_log = control.should_log or control.should_save
+        last = state.global_step >= state.max_steps
+        control.should_log = control.should_log or control.should_save or last
+        control.should_save = control.should_save and not last
         self._progress.advance()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -42,6 +45,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if logs is None or "train_runtime" in logs:  # the trainer's own summary of one process
             return
         totals = {name: round(value, 3) for name, value in self.totals.items()}
+        logs = logs | {"epoch": round(logs.get("epoch", 0.0) * self._rounds, 4)}
         self._work.log({"step": state.global_step, **logs, **totals})
         said = next((f"{name} {logs[name]:.3g}" for name in ("reward", "loss") if name in logs), "")
         self._progress.advance(0, said)
