@@ -150,13 +150,7 @@ def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable
     others, under its flag's name. Errors name the file, the key, what was expected and what came; a recipe that says nothing of
     the stage is one.
     """
-    try:
-        content = yaml.load(path.read_text("utf-8"), Loader=_TextLoader)
-    except OSError as error:
-        raise InputError(f"{path}: can't read the recipe: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        advice = "; a text that begins with * must be quoted, e.g. '*C_full'" if "alias" in str(error) else ""
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}{advice}") from error
+    content = read_text_yaml(path)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected a mapping of stages to their options, came {came(content)}")
     known = tuple(stages)
@@ -166,6 +160,17 @@ def read_recipe(path: Path, stage: str, config_type: type[Any], stages: Iterable
     if stage not in content:
         raise ConfigError(f"{path}: says nothing of '{stage}' (it has: {', '.join(content) or 'nothing'})")
     return checked(config_type, content[stage] or {}, lambda key: f"{path}: {'.'.join((stage, *key))}", raw=True)
+
+
+def read_text_yaml(path: Path) -> Any:
+    """The content of a recipe, every scalar as text: the type of the field that it is for gives it meaning."""
+    try:
+        return yaml.load(path.read_text("utf-8"), Loader=_TextLoader)
+    except OSError as error:
+        raise InputError(f"{path}: can't read the recipe: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        advice = "; a text that begins with * must be quoted, e.g. '*C_full'" if "alias" in str(error) else ""
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}{advice}") from error
 
 
 def checked(

@@ -22,14 +22,15 @@ LAYERS = {
     "ground": ("errors records seeds stats progress funnel embedded hardware", ""),
     "language": ("values config markup patterns flow rows traces tracefiles skills", "ground"),
     "material": ("tasks prompts layouts suites", "ground language"),
-    "stages": ("deck curate build audit grade export evaluate measure", "ground language material"),
+    "stages": ("deck curate build audit grade export evaluate examination measure", "ground language material"),
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": ("curation evaluation serving", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
     "trainers": ("train", "ground language material run"),
-    "front": ("commands cli __main__", "ground language material stages engines run meeting trainers"),
+    "studies": ("study", "ground language material stages run meeting report trainers"),
+    "front": ("commands cli __main__", "ground language material stages engines run meeting trainers studies"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 

@@ -1,6 +1,6 @@
 """The commands that train and measure models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from skillfactory.commands.base import Command, Result
@@ -29,6 +29,40 @@ def _engine_options() -> Mapping[str, type[Any]]:
     return {f"--engine-option of {name}": engine_class(name).Options for name in ENGINES}
 
 
+def _run_config() -> type[Any]:
+    from skillfactory.study import StudyConfig
+
+    return StudyConfig
+
+
+def _run(config: Any, progress: Progress) -> Result:
+    from skillfactory.study import study
+
+    return study(config, progress)
+
+
+def _show_run(summary: Any) -> Iterable[str]:
+    return summary.lines  # type: ignore[no-any-return]
+
+
+def _mini_config() -> type[Any]:
+    from skillfactory.mini.stage import MiniConfig
+
+    return MiniConfig
+
+
+def _mini(config: Any, progress: Progress) -> Result:
+    from skillfactory.mini.stage import mini
+
+    return mini(config, progress)  # type: ignore[no-any-return]
+
+
+def _show_mini(made: Any) -> Iterable[str]:
+    if not isinstance(made, Iterator):
+        return (str(made),)
+    return (row["text"] if "text" in row else ", ".join(f"{name} {shown:.4g}" for name, shown in row.items()) for row in made)
+
+
 def _sft_config() -> type[Any]:
     from skillfactory.train.sft import SftConfig
 
@@ -46,6 +80,19 @@ def _show_sft(summary: Any) -> Iterator[str]:
 
 
 MODELS: Mapping[str, Command] = {
+    "mini": Command(
+        summary="the embedded base model: make it, or see what it learned from",
+        description="The package comes with a base model of 0.9M parameters (`--model mini`) that attempts small Countdown, "
+        "multiplication and word questions and reviews attempts, from synthetic texts of which none holds two attempts at one "
+        "question. `train` makes it anew with the recipe that made it; `texts` shows what it learns from; `replay` writes such "
+        "texts for `skillfactory sft --replay`; `probe` measures what a model of this kind can do far from its question.",
+        example="skillfactory mini texts --n 5\nskillfactory mini train --output base\n"
+        "skillfactory mini replay --output replay.jsonl --n 2000",
+        resume="The same command goes on from the last checkpoint.",
+        config=_mini_config,
+        run=_mini,
+        show=_show_mini,
+    ),
     "sft": Command(
         summary="fine-tune a model on silver traces",
         description="Fine-tunes a model on traces of `build`, or on the right attempts of a run of `curate` (rejection sampling), "
@@ -64,10 +111,11 @@ MODELS: Mapping[str, Command] = {
     "evaluate": Command(
         summary="measure a model on held-out questions",
         description="Asks a model the held-out questions of a suite, several times each, and grades the answers. Reports, per "
-        "group of questions and per kind of group, accuracy with a 95 % interval clustered by question, pass@k, and the skills "
-        "that the responses show: attempts, reflections, how true their verdicts are, format, length. Every response is kept in "
-        "a run directory, and the numbers in its evaluation.json. A stopped or killed run goes on with the same command. --retry "
-        "is the baseline outside of the model: it samples, lets the model review, and stops at the first verdict Correct.",
+        "group of questions and per kind of group, accuracy with a 95 % interval clustered by question, pass@k, "
+        "and the skills that the responses show: attempts, reflections, how true their verdicts are, format, "
+        "length. Every response is kept in a run directory, and the numbers in its evaluation.json. A stopped or "
+        "killed run goes on with the same command. --retry is the baseline outside of the model: it samples, lets "
+        "the model review, and stops at the first verdict Correct.",
         example="skillfactory evaluate mini --suite mini --output base-eval --engine-option threads=1\n"
         "skillfactory evaluate grpo --suite mini --groups countdown-3,countdown-4 --part dev --questions 100 --output dev\n"
         "skillfactory evaluate rl-only --retry 8 --reflection-file brief --output retry-eval",
@@ -76,5 +124,17 @@ MODELS: Mapping[str, Command] = {
         run=_evaluate,
         show=_show_evaluate,
         pairs=_engine_options,
+    ),
+    "run": Command(
+        summary="run a study: arms of chained stages, compared",
+        description="Runs a recipe of arms, each a chain of the other commands, on one or more seeds: what arms share is run "
+        "once, some stages at a time, and what is done is skipped. At the end it prints a table of the arms with intervals and "
+        "writes it, all numbers, and a report page into the study's folder. After a stop or a kill the same command goes on. "
+        "The recipe is the argument, not an option: --recipe holds options of this command.",
+        example="skillfactory run recipes/study.yaml --dry-run\nskillfactory run recipes/study.yaml --arms base,rl --seeds 0",
+        resume="The same command goes on; finished stages are kept.",
+        config=_run_config,
+        run=_run,
+        show=_show_run,
     ),
 }

@@ -1,0 +1,90 @@
+"""The commands that a study chains: where each takes the model, the data and the seed from, and what it gives.
+
+A literal table. The options are those of the commands' own configurations, by the names that recipes use.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from skillfactory.errors import unknown
+
+Gives = Literal["run", "traces", "model", "numbers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a study knows of a command. `model`, `data` and `seed` are options that the study gives; "" for none."""
+
+    config: Callable[[], type[Any]]
+    gives: Gives
+    model: str = ""  # takes the model that the chain has come to
+    data: str = ""  # takes what an earlier stage made
+    takes: tuple[Gives, ...] = ()  # kinds of data that it takes, the preferred one first
+    seed: str = (
+        ""  # takes a seed derived from the study's; "": the recipe's, so that all arms and seeds answer the same questions
+    )
+    check: Callable[[Any], object] = bool  # raises what is wrong with a configuration, beyond its fields
+    weight: float = 1.0  # how long it takes against others, roughly: the longest chain of what is ready starts first
+
+
+def _curate() -> type[Any]:
+    from skillfactory.curate import CurateConfig
+
+    return CurateConfig
+
+
+def _build() -> type[Any]:
+    from skillfactory.build import BuildConfig
+
+    return BuildConfig
+
+
+def _check_curate(config: Any) -> None:
+    config.curation()
+
+
+def _check_build(config: Any) -> None:
+    from skillfactory.layouts import Draw
+
+    if config.layout:  # none: the layouts of the run that it reads
+        Draw.read(config.layout, config.max_attempts, config.repeats, config.unique_variants)
+
+
+def _check_evaluate(config: Any) -> None:
+    for group in config.chosen():
+        config.examination(group)
+
+
+def _sft() -> type[Any]:
+    from skillfactory.train.sft import SftConfig
+
+    return SftConfig
+
+
+def _grpo() -> type[Any]:
+    from skillfactory.train.grpo import GrpoConfig
+
+    return GrpoConfig
+
+
+def _evaluate() -> type[Any]:
+    from skillfactory.evaluate import EvaluateConfig
+
+    return EvaluateConfig
+
+
+PARTS: Mapping[str, Part] = {
+    "curate": Part(_curate, "run", model="model", seed="seed", check=_check_curate, weight=5),
+    "build": Part(_build, "traces", data="inputs", takes=("run",), seed="seed", check=_check_build, weight=0.2),
+    "sft": Part(_sft, "model", model="model", data="inputs", takes=("traces", "run"), seed="seed", weight=5),
+    "grpo": Part(_grpo, "model", model="model", seed="seed", weight=20),
+    "evaluate": Part(_evaluate, "numbers", model="model", check=_check_evaluate, weight=3),
+}
+
+
+def part(command: str) -> Part:
+    """What a study knows of a command; ConfigError for one that it can't chain."""
+    if command not in PARTS:
+        raise unknown("command of a stage", command, PARTS)
+    return PARTS[command]
