@@ -116,9 +116,13 @@ def claimed(folder: Path, command: str, settings: Mapping[str, Any], overwrite: 
 
 
 def fingerprint(path: Path, pattern: str = "*") -> str:
-    """A hash of what a file, or the files of a folder that fit `pattern`, hold; very large files of a folder by their size."""
+    """A hash of what a file, or the files of a folder that fit `pattern`, hold; very large files of a folder by their size.
+
+    An account of a training is passed over: it tells how long it took.
+    """
     sum_ = blake2b(digest_size=8)
-    for file in [path] if path.is_file() else sorted(file for file in path.glob(pattern) if file.is_file()):
+    files = [path] if path.is_file() else sorted(file for file in path.glob(pattern) if file.is_file() and file.name != ACCOUNT)
+    for file in files:
         sum_.update(f"{file.name}\x1f{file.stat().st_size}\x1f".encode())
         if file.stat().st_size <= _WHOLE or file == path:
             with file.open("rb") as opened:
