@@ -20,7 +20,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
     "ground": ("errors records seeds stats progress funnel embedded hardware", ""),
-    "language": ("values config markup patterns flow rows traces tracefiles skills", "ground"),
+    "language": ("values config markup patterns flow rows traces tracefiles skills forecast", "ground"),
     "material": ("tasks prompts layouts suites", "ground language"),
     "stages": ("deck curate build audit grade export evaluate examination measure", "ground language material"),
     "engines": ("engines", "ground language"),
@@ -28,7 +28,7 @@ LAYERS = {
     "report": ("report", "ground language"),
     "meeting": ("curation evaluation serving", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
-    "trainers": ("train", "ground language material run"),
+    "trainers": ("train", "ground language material engines run"),
     "studies": ("study", "ground language material stages run meeting report trainers"),
     "front": ("commands cli __main__", "ground language material stages engines run meeting trainers studies"),
 }
