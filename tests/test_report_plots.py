@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import MEASURES, study
 
@@ -118,6 +118,7 @@ def test_arms_have_letters_of_their_own() -> None:
 NUMBERS = st.floats(-1e12, 1e12)
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBERS, max_size=8))
 def test_an_axis_holds_all_values_and_zero_between_few_round_ticks(values: list[float]) -> None:
     found = axis(values)
@@ -132,6 +133,7 @@ def test_an_axis_holds_all_values_and_zero_between_few_round_ticks(values: list[
     assert found.moved(10, 20).at(high) == 20
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=50), st.integers(1, 20))
 def test_thinning_keeps_the_order_and_the_mean(places: list[tuple[float, float]], most: int) -> None:
     points = sorted(places)
@@ -140,6 +142,7 @@ def test_thinning_keeps_the_order_and_the_mean(places: list[tuple[float, float]]
     assert all(before[0] <= after[0] + 1e-3 for before, after in pairwise(few))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(10, 190), min_size=1, max_size=12))
 def test_letters_stand_apart_in_the_order_of_what_they_name(places: list[float]) -> None:
     moved = apart(places, 11, 10, 190)
