@@ -7,6 +7,22 @@ from skillfactory.commands.base import Command, Result
 from skillfactory.progress import Progress
 
 
+def _grpo_config() -> type[Any]:
+    from skillfactory.train.grpo import GrpoConfig
+
+    return GrpoConfig
+
+
+def _grpo(config: Any, progress: Progress) -> Result:
+    from skillfactory.train.grpo import grpo
+
+    return grpo(config, progress)
+
+
+def _show_grpo(summary: Any) -> Iterator[str]:
+    yield from str(summary).splitlines()
+
+
 def _evaluate_config() -> type[Any]:
     from skillfactory.evaluate import EvaluateConfig
 
@@ -107,6 +123,21 @@ MODELS: Mapping[str, Command] = {
         config=_sft_config,
         run=_sft,
         show=_show_sft,
+    ),
+    "grpo": Command(
+        summary="reinforce a model on tasks with GRPO",
+        description="Lets a model answer the questions of one or more tasks many times, and reinforces what the task's check "
+        "finds right: reward 1 for a right final answer, else 0. Stops after so many steps, or once so many tokens were "
+        "generated, whichever comes first. Writes a plain transformers folder with a model card, training.json, metrics.jsonl "
+        "and samples of responses in rollouts.jsonl. A stopped or killed training goes on from its last checkpoint. The "
+        "defaults are the paper's.",
+        example="skillfactory grpo --task countdown:3 --model sft --output grpo\n"
+        "skillfactory grpo --task countdown:mini@2 --task acronym:mini --model sft --output grpo --learning-rate 1e-4 \\\n"
+        "    --prompts-per-step 16 --group-size 8 --max-new-tokens 640 --max-generated-tokens 1000000 --keep-every 20",
+        resume="The same command goes on from the last checkpoint.",
+        config=_grpo_config,
+        run=_grpo,
+        show=_show_grpo,
     ),
     "evaluate": Command(
         summary="measure a model on held-out questions",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from skillfactory.engines.cache import roomy
 from skillfactory.engines.nucleus import processors
 from skillfactory.flow import Sampling
 
@@ -40,9 +41,9 @@ class Batch:
         self._shown = self._filled(list(range(len(lines))))  # the line that each row is of
         prompts = [[network.pad] * (length - len(line.prompt)) + list(line.prompt) for line in lines]
         self._ids = torch.tensor([prompts[n] for n in self._shown], device=network.model.device)
-        self._cache: Any = None
         # Models with a state in place of a cache can't be taken up again: theirs is one stretch.
         self._step = limit if getattr(network.model, "_is_stateful", False) else STRETCH
+        self._cache: Any = None if self._step == limit else roomy(network.model.config)
 
     @property
     def over(self) -> bool:
