@@ -14,7 +14,8 @@ from skillfactory.config import settings
 from skillfactory.curate import Generation
 from skillfactory.engines import engine_class
 from skillfactory.errors import InputError
-from skillfactory.evaluate import EvaluateConfig, Evaluated, Response, account, flows
+from skillfactory.evaluate import EvaluateConfig, flows
+from skillfactory.examination import Evaluated, Response, account
 from skillfactory.flow import Engine
 from skillfactory.funnel import Funnel
 from skillfactory.measure import COLUMNS, Row, measured, table
@@ -180,9 +181,11 @@ def _generation(config: EvaluateConfig) -> Generation:
 def _stage(config: EvaluateConfig, groups: tuple[Group, ...], generation: Generation) -> Stage[Evaluated]:
     options = read_options(generation)
     files = fingerprint(config.model)
+    # A folder is known by what it holds: moved, it stays the same model, and trained again it is another one.
+    name = f"{Path(config.model).name} (files {files})" if files else config.model
     return Stage(
         command="evaluate",
-        model=f"{model_name(replace(generation, model=config.model), options)}{f' (files {files})' if files else ''}",
+        model=model_name(replace(generation, model=name), options),
         settings=config.settings(groups),
         notes={"engine": generation.engine, "engine_option": shown_options(options)},
         schemas=SCHEMAS,

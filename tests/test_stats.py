@@ -1,11 +1,32 @@
-"""Shares and spreads, against scipy and numpy."""
+"""Shares, spreads and intervals, against scipy, numpy, known cases and simulated worlds."""
 
+import math
 import random
+from collections.abc import Callable
+from itertools import combinations
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t, ttest_rel
 
-from skillfactory.stats import Share, share, spread, wilson
+from skillfactory.stats import (
+    Estimate,
+    Groups,
+    Share,
+    bootstrap,
+    clustered_share,
+    difference,
+    f1,
+    mean,
+    mean_of_shares,
+    pass_at_k,
+    percentiles,
+    ratio,
+    share,
+    spread,
+    t95,
+    wilson,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 50, 1000, 10**7])
@@ -52,3 +73,137 @@ def test_a_spread_gives_the_percentiles_of_the_lengths() -> None:
 
 def test_no_lengths_have_no_spread() -> None:
     assert spread([]) is None
+
+
+@pytest.mark.parametrize("n", [1, 4, 34])
+def test_pass_at_k_is_the_mean_over_all_draws_of_k_responses(n: int) -> None:
+    for right in {0, 1, n // 2, n}:
+        for k in {1, 2, min(n, 3)} - {k for k in (2, 3) if k > n}:
+            draws = list(combinations([True] * right + [False] * (n - right), k))
+            assert pass_at_k(n, right, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+    assert pass_at_k(n, 0, n + 1) is None
+
+
+def test_f1_is_the_harmonic_mean_of_precision_and_recall_and_unknown_without_any_case() -> None:
+    assert f1(6, 2, 4) == pytest.approx(2 / (1 / (6 / 8) + 1 / (6 / 10)))
+    assert f1(0, 3, 0) == 0
+    assert f1(0, 0, 0) is None
+
+
+@pytest.mark.parametrize("df", [1, 2, 3.5, 4, 10, 99.5, 1999, 2001, 1e6, math.inf])
+def test_the_quantile_of_t_is_scipys(df: float) -> None:
+    assert t95(df) == pytest.approx(t.ppf(0.975, df), abs=2e-6)
+
+
+def covered(interval: Callable[[np.random.Generator], tuple[Estimate, float]], worlds: int = 1000) -> float:
+    """How often an interval holds the truth."""
+    random = np.random.default_rng(11)
+    inside = 0
+    for _ in range(worlds):
+        found, truth = interval(random)
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= truth <= found.high
+    return inside / worlds
+
+
+@pytest.mark.parametrize(("share", "samples"), [(0.02, 1), (0.3, 1), (0.3, 4), (0.9, 2)])
+def test_the_interval_of_a_share_is_clustered_by_question(share: float, samples: int) -> None:
+    """Half of the questions are twice as easy as the others, or nearly; responses to one are alike."""
+
+    def world(random: np.random.Generator) -> tuple[Estimate, float]:
+        ease = np.clip(share + np.where(random.random(150) < 0.5, 1, -1) * min(share, 1 - share) * 0.8, 0, 1)
+        return clustered_share(random.binomial(samples, ease) / samples), share
+
+    assert 0.93 <= covered(world) <= 0.985
+
+
+def test_a_share_of_0_has_an_interval_as_if_each_question_had_been_asked_once() -> None:
+    found = clustered_share(np.zeros(200))
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(wilson(0, 200)[1])
+    assert clustered_share(np.zeros(0)) == Estimate(None, None, None, None, 0)
+
+
+def test_the_mean_of_shares_weighs_groups_equally() -> None:
+    groups = [clustered_share(np.array(values)) for values in ([0.0, 1.0] * 50, [1.0, 1.0, 0.0, 1.0] * 5)]
+    found = mean_of_shares(groups)
+    assert found.value == pytest.approx((0.5 + 0.75) / 2)
+    assert found.se == pytest.approx(math.hypot(groups[0].se or 0, groups[1].se or 0) / 2)
+    assert mean_of_shares([groups[0], clustered_share(np.zeros(0))]).value is None
+
+
+def study(random: np.random.Generator, seeds: int, levels: tuple[float, float], noise: float = 0.1) -> tuple[Groups, Groups]:
+    """Two arms with the given means over two groups of the same questions, whose difficulty they share."""
+    ease = [random.normal(0, 0.2, asked) for asked in (60, 90)]
+    arms: list[Groups] = []
+    for level in levels:
+        trained = random.normal(0, 0.05, (seeds, 1)) if seeds > 1 else np.zeros((1, 1))
+        arms.append([level + trained + each + random.normal(0, noise, (seeds, len(each))) for each in ease])
+    return arms[0], arms[1]
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_the_interval_of_a_difference_covers_the_truth(seeds: int) -> None:
+    assert 0.93 <= covered(lambda random: (difference(*study(random, seeds, (0.5, 0.3))), 0.2)) <= 0.975
+    assert 0.93 <= covered(lambda random: (mean(study(random, seeds, (0.5, 0.3))[0]), 0.5)) <= 0.985
+
+
+def test_the_interval_of_a_ratio_covers_the_truth() -> None:
+    assert 0.92 <= covered(lambda random: (ratio(*study(random, 5, (0.9, 0.6))), 1.5)) <= 0.98
+
+
+def test_one_seed_and_one_group_make_the_paired_t_test() -> None:
+    a, b = np.random.default_rng(2).random((2, 40))
+    theirs = ttest_rel(a, b).confidence_interval(0.95)
+    found = difference([a[None]], [b[None]])
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    found = difference([a[:, None]], [b[:, None]], paired_seeds=True)  # forty seeds, one question
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_pairing_takes_off_what_seeds_have_in_common() -> None:
+    random = np.random.default_rng(4)
+    arm = study(random, 5, (0.5, 0.5), noise=0.01)[0]
+    other = [table - 0.1 for table in arm]
+    paired, apart = difference(arm, other, paired_seeds=True), difference(arm, other)
+    assert paired.se == pytest.approx(0, abs=1e-9)
+    assert apart.se is not None
+    assert apart.se > 0.01
+
+
+def test_the_bootstrap_agrees_with_the_formulas_where_seeds_are_many() -> None:
+    arms = study(np.random.default_rng(5), 40, (0.6, 0.4))
+    drawn = bootstrap(arms, draws=4000)
+    for values, found in ((drawn[0] - drawn[1], difference(*arms)), (drawn[0] / drawn[1], ratio(*arms))):
+        low, high = percentiles(values)
+        assert found.low is not None
+        assert found.high is not None
+        assert (high - low) == pytest.approx(found.high - found.low, rel=0.08)
+        assert (high + low) / 2 == pytest.approx((found.high + found.low) / 2, rel=0.05)
+
+
+def test_the_bootstrap_is_a_function_of_its_seed() -> None:
+    arms = study(np.random.default_rng(6), 3, (0.6, 0.4))
+    assert (bootstrap(arms, draws=50) == bootstrap(arms, draws=50)).all()
+    assert (bootstrap(arms, draws=50) != bootstrap(arms, seed=1, draws=50)).any()
+
+
+def test_a_ratio_to_nothing_is_unknown() -> None:
+    some, none = [np.full((2, 5), 0.5)], [np.zeros((2, 5))]
+    assert ratio(some, none) == Estimate(None, None, None, None, 5)
+    assert ratio(none, some) == Estimate(0.0, None, None, None, 5)
+
+
+@pytest.mark.parametrize(
+    ("arm", "other", "message"),
+    [
+        ([np.ones((2, 3))], [np.ones((2, 4))], "equally many questions"),
+        ([np.ones((2, 3))], [np.ones((3, 3))], "equally many seeds in arms whose seeds are paired"),
+        ([np.ones(3)], [np.ones(3)], "seeds × questions"),
+        ([], [], "none empty"),
+    ],
+)
+def test_arms_that_can_not_be_compared_are_refused(arm: Groups, other: Groups, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        difference(arm, other, paired_seeds=True)

@@ -27,6 +27,9 @@ class Group:
     option: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "options of the task"})
     level: str = field(default="", metadata={"help": "level of the questions; the task's first if empty"})
     questions: int | None = field(default=None, metadata={"help": "how many different questions; none: all that the data hold"})
+    exhaust: bool = field(
+        default=False, metadata={"help": "take all there are where the level has fewer questions than wanted"}
+    )
     part: Part = field(default="test", metadata={"help": "dev (a quarter), test (the rest) or all of the eval split"})
     samples: int = field(default=4, metadata={"help": "responses per question"})
     max_tokens: int = field(default=1024, metadata={"help": "new tokens of a response"})

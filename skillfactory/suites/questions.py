@@ -25,7 +25,8 @@ def part_of(canonical: str) -> Part:
 def held_out(group: Group, task: Task, seed: int) -> Iterator[Question | Drop]:
     """The group's questions, no two the same, with the unusable rows on the way as drops.
 
-    The first ones stay the same when more are asked for. InputError, which says how many there are, when the last is drawn.
+    The first ones stay the same when more are asked for. InputError, which says how many there are, when
+    they are too few; a group that may be exhausted ends then.
     """
     seen: set[int] = set()
     idle = 0  # draws since the last new question
@@ -46,7 +47,7 @@ def held_out(group: Group, task: Task, seed: int) -> Iterator[Question | Drop]:
             break
         if canonical is None:
             yield item
-    if group.questions:
+    if group.questions and not (group.exhaust and seen):
         raise InputError(
             f"group {group.name}: {group.task} (level {level}, {group.part} part of eval) has {len(seen):,} different "
             f"questions, not the {group.questions:,} that are wanted; ask for fewer (--questions) or for another part or level"

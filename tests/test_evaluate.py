@@ -1,0 +1,353 @@
+"""Laws of evaluation: what is asked, what counts, what is stored, and that a killed run ends in the same bytes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pyarrow.parquet as pq
+import pytest
+import solver
+from test_kill_resume import environment, on_disk
+from test_run import contents
+from tiny_model import save_tiny_model
+
+from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions
+from skillfactory.errors import ConfigError, InputError
+from skillfactory.evaluate import Answering, Asking, EvaluateConfig, Plain, flows
+from skillfactory.evaluation import NUMBERS, Summary, evaluate, question_shares, read_responses
+from skillfactory.examination import Evaluated, Response, respond
+from skillfactory.flow import Completion, Flow, Request, failed
+from skillfactory.measure import COLUMNS, MEANS, measured
+from skillfactory.records import Check, Question, Stop
+from skillfactory.seeds import rng
+from skillfactory.suites import Group
+from skillfactory.tasks import resolve
+
+Model = Callable[[Request], str | Completion]
+SUITE = """
+groups:
+  - {name: two, kind: in-domain, task: multiplication, level: 2, questions: 70, samples: 2, max_tokens: 100}
+  - {name: three, kind: harder, task: multiplication, level: 3, questions: 50, samples: 3, max_tokens: 100}
+  - {name: four, kind: harder, task: multiplication, level: 4, questions: 50, samples: 1, max_tokens: 100}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(SUITE, "utf-8")
+    return path
+
+
+def config(suite: Path, **changes: object) -> EvaluateConfig:
+    made = EvaluateConfig(
+        "model", suite.parent / "run", str(suite), generation=Answering("scripted", {"answer": "solver:answer"})
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def run(config: EvaluateConfig, model: Model = solver.answer, concurrency: int = 64) -> Summary:
+    return evaluate(config, engine=lambda: ScriptedEngine(ScriptedOptions(model, concurrency=concurrency)))
+
+
+def talk(flow: Flow[Evaluated], model: Model) -> tuple[list[Sequence[Request]], Evaluated]:
+    """The batches that a flow asks for, and its result."""
+    batches: list[Sequence[Request]] = []
+    sent: list[Completion] = []
+    while True:
+        try:
+            batches.append(flow.send(sent) if sent else next(flow))
+        except StopIteration as end:
+            return batches, end.value
+        made = [(request, model(request)) for request in batches[-1]]
+        sent = [text if isinstance(text, Completion) else completion(request, text) for request, text in made]
+
+
+def completion(request: Request, text: str, stop: Stop = Stop.END) -> Completion:
+    return Completion(request.key, text, stop, 5, len(text.split()), request.sampling.max_tokens)
+
+
+def first(config: EvaluateConfig) -> Flow[Evaluated]:
+    return next(flows(config, config.chosen()))
+
+
+def responses(config: EvaluateConfig, model: Model) -> tuple[Response, ...]:
+    return talk(first(config), model)[1].responses
+
+
+def test_a_question_is_asked_as_it_stands_with_a_seed_for_every_sample(suite: Path) -> None:
+    batches, found = talk(first(config(suite, samples=5)), solver.answer)
+    requests = batches[0]
+    assert found.question
+    assert {request.messages for request in requests} == {(("user", found.question.prompt),)}
+    assert len({request.seed for request in requests}) == len(requests) == 5
+    assert len(batches) == 1
+    how = requests[0].sampling
+    assert (how.temperature, how.top_p, how.top_k, how.repetition_penalty, how.max_tokens) == (1.0, 1.0, 0, 1.0, 100)
+
+
+def test_a_variant_puts_its_words_around_the_question(suite: Path) -> None:
+    asked = config(suite, prompts=Asking(variant="original", variants_file=Path("brief")))
+    batches, found = talk(first(asked), solver.answer)
+    assert found.question
+    assert batches[0][0].messages == (("user", f"{found.question.prompt}\n\nThink step by step."),)
+
+
+def test_groups_take_turns_and_more_questions_leave_the_first_ones_where_they_were(suite: Path) -> None:
+    made = config(suite, questions=4)
+    found = [talk(flow, solver.answer)[1] for flow in flows(made, made.chosen())]
+    assert [item.group for item in found] == ["two", "three", "four"] * 4
+    more = replace(made, questions=9)
+    assert [talk(flow, solver.answer)[1] for flow in flows(more, more.chosen())][:12] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "check", "reason"),
+    [
+        ("<answer>{right}</answer>", Stop.END, Check.RIGHT, "equal"),
+        ("<answer>{right}</answer> and so on and", Stop.LENGTH, Check.RIGHT, "equal"),  # cut after its answer
+        ("<think>\n<sample><answer>{right}</answer></sample>", Stop.LENGTH, Check.MISSING, "unclosed_think"),
+        ("<think>\n<answer>{right}</answer></think> hm", Stop.END, Check.MISSING, "no_answer"),
+        ("<think>\n<answer>1</answer></think>\n\n<answer>{right}</answer>", Stop.END, Check.RIGHT, "equal"),
+        ("<answer>1</answer>", Stop.END, Check.WRONG, "wrong_value"),
+    ],
+)
+def test_the_final_answer_is_what_is_graded(suite: Path, text: str, stop: Stop, check: Check, reason: str) -> None:
+    def model(request: Request) -> Completion:
+        right = solver.product(request.messages[-1][1])
+        return completion(request, text.format(right=right), stop)
+
+    found = responses(config(suite), model)[0]
+    assert (found.check, found.reason, found.stop) == (check, reason, stop)
+
+
+def attempts_then(*verdicts: str) -> Model:
+    """A model that answers 1, 2, 3 … and whose reviews say these things in turn."""
+    said: list[str] = []
+
+    def model(request: Request) -> str:
+        if "<verdict>" in request.messages[-1][1]:
+            said.append(f"<verdict>{verdicts[len(said)]}</verdict>")
+            return said[-1]
+        return f"it is <answer>{len(said) + 1}</answer>"
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "retry", "answer", "requests"),
+    [
+        (("Correct",), 4, "1", 2),
+        (("Incorrect", "Correct"), 4, "2", 4),
+        (("Incorrect", "maybe", "Incorrect"), 4, "4", 7),  # none was found correct: the last one counts, and gets no review
+        ((), 1, "1", 1),
+    ],
+)
+def test_a_retry_stops_at_the_first_verdict_correct(
+    suite: Path, verdicts: tuple[str, ...], retry: int, answer: str, requests: int
+) -> None:
+    made = config(suite, retry=retry, samples=1)
+    batches, found = talk(first(made), attempts_then(*verdicts))
+    response = found.responses[0]
+    assert (response.answer, response.requests, len(batches)) == (answer, requests, requests)
+    assert response.tokens == sum(len(text.split()) for text in ["it is x"] * -(-requests // 2) + ["x"] * (requests // 2))
+    assert (response.skills.attempts, response.skills.reflections) == (-(-requests // 2), requests // 2)
+    assert (response.skills.uses_tags, response.skills.well_formed) == (None, None)
+    seeds = [request.seed for batch in batches for request in batch]
+    assert len(set(seeds)) == len(seeds)
+    plain = talk(first(replace(made, retry=0)), solver.answer)[0][0][0]
+    assert plain.key == batches[0][0].key, "the first attempt of a retry is the response of plain sampling"
+
+
+def test_a_retry_reviews_no_attempt_without_an_answer_and_falls_back_on_one_with_an_answer(suite: Path) -> None:
+    texts = iter(["<answer>1</answer>", "<verdict>Incorrect</verdict>", "no idea", "nor now"])
+    batches, found = talk(first(config(suite, retry=3, samples=1)), lambda _: next(texts))
+    assert len(batches) == 4
+    assert (found.responses[0].answer, found.responses[0].check) == ("1", Check.WRONG)
+
+
+def test_samples_of_a_retry_go_on_each_by_itself(suite: Path) -> None:
+    made = config(suite, retry=5, samples=40)
+    batches, found = talk(first(made), solver.answer)
+    assert len(batches) == 9
+    assert sum(map(len, batches)) == sum(response.requests for response in found.responses) < 40 * 9
+    assert len({response.requests for response in found.responses}) > 2
+
+
+def test_what_the_engine_fails_on_is_a_drop_and_counts_nowhere(suite: Path) -> None:
+    def broken(request: Request) -> str | Completion:
+        return failed(request, "gone") if rng(request.seed, "fate").random() < 0.2 else solver.answer(request)
+
+    summary = run(config(suite), broken)
+    asked = summary.funnels[1]
+    assert asked.requested == 70 * 2 + 50 * 3 + 50 * 1
+    assert 40 < asked.dropped["engine_error"] < 100
+    groups = summary.numbers["groups"]
+    assert sum(group["responses"] for group in groups) == asked.kept
+    assert sum(group["failed"] for group in groups) == asked.dropped["engine_error"]
+    assert "they count in no number, and the same command asks for them again" in str(summary)
+    again = run(config(suite))
+    assert again.new_texts == asked.dropped["engine_error"]
+    assert [group["failed"] for group in again.numbers["groups"]] == [0, 0, 0]
+
+
+def test_the_numbers_are_those_of_the_stored_responses(suite: Path) -> None:
+    summary = run(config(suite))
+    rows = list(read_responses(summary.output, (*COLUMNS, "id", "text", "answer")))
+    questions = {row["id"]: row for row in pq.read_table(summary.output / "questions").to_pylist()}
+    assert len({row["id"] for row in rows}) == len(rows)
+    for number, group in enumerate(summary.numbers["groups"]):
+        mine = [row for row in rows if row["group"] == group["name"]]
+        right = [row["answer"] == questions[row["question_id"]]["answer"] for row in mine]
+        assert group["accuracy"]["value"] == pytest.approx(sum(right) / len(right))
+        assert group["checks"]["right"] == sum(right)
+        assert group["pass_at"]["1"] == pytest.approx(sum(right) / len(right))
+        assert group["tokens"] == pytest.approx(sum(row["tokens"] for row in mine) / len(mine))
+        assert list(group["pass_at"]) == [["1", "2"], ["1", "2", "3"], ["1"]][number]
+    two, three, four = summary.numbers["groups"]
+    harder = summary.numbers["kinds"][1]
+    assert harder["groups"] == ["three", "four"]
+    assert harder["accuracy"]["value"] == pytest.approx((three["accuracy"]["value"] + four["accuracy"]["value"]) / 2)
+    assert harder["responses"] == 200
+    assert json.loads((summary.output / NUMBERS).read_text("utf-8")) == summary.numbers
+    shares = question_shares(summary.output)
+    assert {name: len(found) for name, found in shares.items()} == {"two": 70, "three": 50, "four": 50}
+    assert sum(shares["two"].values()) / 70 == pytest.approx(two["accuracy"]["value"])
+
+
+def test_what_is_undefined_is_none_and_never_0() -> None:
+    group = Group("g", "k", "countdown")
+    numbers = measured([group], [], {})["groups"][0]
+    assert (numbers["accuracy"]["value"], numbers["accuracy"]["low"]) == (None, None)
+    assert [numbers[name] for name in ("f1_correct", "f1_incorrect", *MEANS)] == [None] * (2 + len(MEANS))
+    assert numbers["pass_at"] == {}
+    assert measured([group], [], {})["kinds"][0]["accuracy"]["value"] is None
+
+
+def test_options_override_the_suite(suite: Path) -> None:
+    made = config(suite, groups=("three", "two"), samples=7, part="dev", decoding=Plain(max_tokens=9, temperature=0.5))
+    chosen = made.chosen()
+    assert [(group.name, group.samples, group.part, group.max_tokens) for group in chosen] == [
+        ("two", 7, "dev", 9),
+        ("three", 7, "dev", 9),
+    ]
+    assert made.examination(chosen[0]).sampling.temperature == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": ("tow",)}, r"unknown group of the suite .*'tow'; did you mean 'two'"),
+        ({"samples": 0}, "samples: expected 1 or more, came 0"),
+        ({"retry": -1}, "retry: expected 0 or more, came -1"),
+        ({"prompts": Asking(variants_file=Path("brief"))}, "--variants-file is given without --variant"),
+        ({"questions": 100_000}, "different questions, not the 100,000 that are wanted"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_engine_starts(
+    suite: Path, changes: dict[str, object], message: str
+) -> None:
+    def engine() -> ScriptedEngine:
+        raise AssertionError("the engine was started")
+
+    with pytest.raises((ConfigError, InputError), match=message):
+        evaluate(config(suite, **changes), engine=engine)
+
+
+def test_a_temperature_below_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match="temperature: expected 0 or more"):
+        Plain(temperature=-1)
+
+
+def test_a_higher_token_limit_asks_again_for_the_cut_responses_only(suite: Path) -> None:
+    whole = run(config(suite))
+    made = config(suite, output=suite.parent / "cut", decoding=Plain(max_tokens=20))
+    cut = run(made)
+    share = sum(group["cut"] * group["responses"] for group in cut.numbers["groups"])
+    again = run(replace(made, decoding=Plain()))
+    assert 0 < again.new_texts == round(share) < whole.new_texts
+    assert again.numbers["groups"] == whole.numbers["groups"]
+    assert any("max_tokens" in note for note in again.notes)
+
+
+def test_a_finished_run_has_nothing_to_do(suite: Path) -> None:
+    before = run(config(suite))
+    again = run(config(suite))
+    assert again.nothing_to_do
+    assert again.numbers == before.numbers
+    assert "there is nothing to do" in str(again)
+
+
+def test_a_model_trained_again_in_its_folder_is_another_model(suite: Path) -> None:
+    folder = suite.parent / "trained"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    run(config(suite, model=str(folder)))
+    moved = folder.rename(suite.parent / "moved")
+    (moved.parent / "other").mkdir()
+    (moved.parent / "other" / "trained").mkdir()
+    (moved.parent / "other" / "trained" / "model.safetensors").write_bytes(b"one")
+    assert run(config(suite, model=str(moved.parent / "other" / "trained"))).nothing_to_do
+    (moved.parent / "other" / "trained" / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(ConfigError, match=r"holds texts of the model 'trained \(files .*choose another directory"):
+        run(config(suite, model=str(moved.parent / "other" / "trained")))
+
+
+def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_an_undisturbed_one(suite: Path, tmp_path: Path) -> None:
+    options = ["model", "--suite", str(suite), "--retry", "3", "--quiet", "--engine", "scripted"]
+    pace = ["delay=0.01", "concurrency=20", "answer=solver:answer"]
+    options += [part for option in pace for part in ("--engine-option", option)]
+    killed, random = tmp_path / "killed", Random(3)
+    command = [sys.executable, "-m", "skillfactory", "evaluate", *options, "--output", str(killed)]
+    for _ in range(2):
+        goal = on_disk(killed) + random.randrange(100, 250)
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        while process.poll() is None and on_disk(killed) < goal:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (killed / NUMBERS).exists()
+    same = Answering("scripted", dict(option.split("=") for option in pace))
+    resumed = run(config(suite, output=killed, retry=3, generation=same))
+    whole = run(config(suite, output=tmp_path / "whole", retry=3, generation=same))
+    assert 0 < resumed.new_texts < whole.new_texts
+    assert contents(killed) == contents(tmp_path / "whole")
+
+
+def test_a_real_model_gives_the_same_bytes_with_any_batch_size(suite: Path, tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model", context=1024)
+    found = []
+    for size in (16, 64):
+        made = config(suite, model=str(model), questions=5, retry=2, output=tmp_path / str(size), decoding=Plain(max_tokens=12))
+        answering = Answering("transformers", {"threads": 1, "batch_size": size})
+        summary = evaluate(replace(made, generation=answering))
+        found.append({table: pq.read_table(tmp_path / str(size) / table) for table in ("questions", "responses")})
+        assert summary.numbers["kinds"][0]["tokens"] > 0
+    assert found[0] == found[1]
+    assert (tmp_path / "16" / NUMBERS).read_text() == (tmp_path / "64" / NUMBERS).read_text()
+
+
+def test_questions_without_a_row_of_the_data_are_told(tmp_path: Path) -> None:
+    rows = [{"question": f"Say {n}.", "answer": f"#### {n}" if n % 5 else "no gold"} for n in range(40)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"groups: [{{name: w, kind: k, task: gsm8k, option: {{source: {data}}}, part: all, samples: 1}}]", "utf-8")
+    summary = run(config(suite), lambda request: "<answer>1</answer>")
+    funnel = summary.funnels[0]
+    assert funnel.dropped
+    assert funnel.kept == summary.numbers["groups"][0]["questions"]
+
+
+def test_every_question_of_a_flow_is_the_tasks(suite: Path) -> None:
+    question = next(iter(resolve("multiplication").questions(1, "2", 0, "eval")))
+    assert isinstance(question, Question)
+    how = config(suite).examination(config(suite).chosen()[0])
+    found = talk(respond(question, how), solver.answer)[1].responses
+    assert [response.id for response in found] == [f"two/{question.id}/{n}" for n in range(2)]
