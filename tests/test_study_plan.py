@@ -162,7 +162,7 @@ def changed(stage: str, **options: Any) -> dict[str, Any]:
         ({"evaluate": ["sft"]}, "evaluate: 'sft' is a stage of 'sft'; expected one of 'evaluate'"),
         ({"evaluate": [{"eval": {"arms": ["stf"]}}]}, "evaluate.eval.arms: unknown arm 'stf'"),
         ({"compare": [["sft"]]}, "compare: expected pairs such as [arm, baseline], came a list"),
-        ({"compare": [["sft", "bse"]]}, "compare: unknown arm 'bse'; did you mean 'base'?"),
+        ({"compare": [["sft", "bse"]]}, "compare: unknown row of the table 'bse'; did you mean 'base'?"),
         ({"labels": {"bse": "x"}}, "labels: unknown arm 'bse'; did you mean 'base'?"),
     ],
 )

@@ -24,6 +24,7 @@ class Part:
     seed: str = (
         ""  # takes a seed derived from the study's; "": the recipe's, so that all arms and seeds answer the same questions
     )
+    neutral: tuple[str, ...] = ()  # options that change no result
     check: Callable[[Any], object] = bool  # raises what is wrong with a configuration, beyond its fields
     weight: float = 1.0  # how long it takes against others, roughly: the longest chain of what is ready starts first
 
@@ -56,6 +57,12 @@ def _check_evaluate(config: Any) -> None:
         config.examination(group)
 
 
+def _check_grpo(config: Any) -> None:
+    from skillfactory.train.questions import sources
+
+    sources(config.task, config.option)
+
+
 def _sft() -> type[Any]:
     from skillfactory.train.sft import SftConfig
 
@@ -74,11 +81,14 @@ def _evaluate() -> type[Any]:
     return EvaluateConfig
 
 
+_LOGGED = ("save_steps", "log_steps", "report_to")
 PARTS: Mapping[str, Part] = {
     "curate": Part(_curate, "run", model="model", seed="seed", check=_check_curate, weight=5),
-    "build": Part(_build, "traces", data="inputs", takes=("run",), seed="seed", check=_check_build, weight=0.2),
-    "sft": Part(_sft, "model", model="model", data="inputs", takes=("traces", "run"), seed="seed", weight=5),
-    "grpo": Part(_grpo, "model", model="model", seed="seed", weight=20),
+    "build": Part(
+        _build, "traces", data="inputs", takes=("run",), seed="seed", neutral=("workers",), check=_check_build, weight=0.2
+    ),
+    "sft": Part(_sft, "model", model="model", data="inputs", takes=("traces", "run"), seed="seed", neutral=_LOGGED, weight=5),
+    "grpo": Part(_grpo, "model", model="model", seed="seed", neutral=_LOGGED, check=_check_grpo, weight=20),
     "evaluate": Part(_evaluate, "numbers", model="model", check=_check_evaluate, weight=3),
 }
 

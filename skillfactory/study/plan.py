@@ -154,7 +154,9 @@ def _add(made: Plan, recipe: Recipe, stage: Stage, chain: _Chain, seed: int) -> 
     known = json.loads(json.dumps(settings))
     for name, thing in given.items():
         _set(known, named[name], thing.identity)
-    _set(known, named["output"], "")
+    for neutral in ("output", *kind.neutral):
+        if neutral in named:
+            _set(known, named[neutral], "")
     told = [stage.name, stage.command, known, _contents(kind.config(), known), __version__]
     name = f"{stage.name}-{digest(json.dumps(told, sort_keys=True))}"
     folder = recipe.run.output / "stages" / name

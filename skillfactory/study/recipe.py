@@ -75,7 +75,7 @@ class Recipe:
     run: RunSection
     arms: tuple[Arm, ...]
     evaluations: tuple[Evaluation, ...]
-    compare: tuple[tuple[str, str], ...]  # (arm, baseline)
+    compare: tuple[tuple[str, str], ...]  # (arm, baseline), either one perhaps as ARM/EVALUATION
 
 
 def read(path: Path) -> Recipe:
@@ -95,7 +95,8 @@ def read(path: Path) -> Recipe:
     labels = _labels(path, content.get("labels", {}), chains)
     arms = tuple(_arm(path, name, chain, stages, labels.get(name, name)) for name, chain in chains.items())
     evaluations = tuple(_evaluations(path, content.get("evaluate", []), stages, tuple(chains)))
-    return Recipe(path, run, arms, evaluations, tuple(_pairs(path, content.get("compare", []), chains)))
+    rows = tuple(_rows(tuple(chains), evaluations))
+    return Recipe(path, run, arms, evaluations, tuple(_pairs(path, content.get("compare", []), rows)))
 
 
 def _stage(path: Path, name: str, body: Any) -> Stage:
@@ -173,14 +174,22 @@ def _labels(path: Path, content: Any, arms: Mapping[str, Any]) -> Mapping[str, s
     return labels
 
 
-def _pairs(path: Path, content: Any, arms: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """The pairs of arms under `compare:`."""
+def _rows(arms: Iterable[str], evaluations: Iterable[Evaluation]) -> Iterable[str]:
+    """What the table's rows are called: an arm, and for each further evaluation of it ARM/EVALUATION."""
+    for arm in arms:
+        judged = [each.stage.name for each in evaluations if arm in each.arms]
+        yield arm
+        yield from (f"{arm}/{name}" for name in judged[1:])
+
+
+def _pairs(path: Path, content: Any, rows: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """The pairs of rows under `compare:`."""
     for item in _list(path, "compare", content):
         if not isinstance(item, list) or len(item) != 2:
             raise ConfigError(f"{path}: compare: expected pairs such as [arm, baseline], came {came(item)}")
         for name in item:
-            if name not in arms:
-                raise ConfigError(f"{path}: compare: {unknown('arm', str(name), arms)}")
+            if name not in rows:
+                raise ConfigError(f"{path}: compare: {unknown('row of the table', str(name), rows)}")
         yield item[0], item[1]
 
 
