@@ -14,7 +14,9 @@ from skillfactory.suites import Group, Part
 from skillfactory.tasks.base import Task
 
 DEV = 25  # percent of the eval split
+_SHARES = {"dev": DEV / 100, "test": 1 - DEV / 100, "all": 1.0}
 _DRAWS = 10**9  # no end is meant: a world that is too small shows earlier
+_PATIENCE = 25  # draws for each question known; the last of n equally likely ones stays hidden so long once in e**25 times
 
 
 def part_of(canonical: str) -> Part:
@@ -41,9 +43,8 @@ def held_out(group: Group, task: Task, seed: int) -> Iterator[Question | Drop]:
             if len(seen) == group.questions:
                 return
             continue
-        # A world of n questions, of which all but one are known, shows the last in 20 n draws save once in e**20 times.
         idle += 1
-        if group.questions and idle > 1000 + 100 * len(seen):
+        if group.questions and idle > 1000 + _PATIENCE / _SHARES[group.part] * len(seen):
             break
         if canonical is None:
             yield item
