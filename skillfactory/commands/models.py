@@ -8,15 +8,17 @@ from skillfactory.progress import Progress
 
 
 def _grpo_config() -> type[Any]:
-    from skillfactory.train.grpo import GrpoConfig
+    from skillfactory.train.planning import GrpoCommand
 
-    return GrpoConfig
+    return GrpoCommand
 
 
 def _grpo(config: Any, progress: Progress) -> Result:
-    from skillfactory.train.grpo import grpo
+    from skillfactory.train.grpo import GrpoConfig, grpo
+    from skillfactory.train.planning import plan_grpo, stage_of
 
-    return grpo(config, progress)
+    stage = stage_of(config, GrpoConfig)
+    return plan_grpo(stage, config.planning) if config.planning.dry_run else grpo(stage, progress)
 
 
 def _show_grpo(summary: Any) -> Iterator[str]:
@@ -80,15 +82,17 @@ def _show_mini(made: Any) -> Iterable[str]:
 
 
 def _sft_config() -> type[Any]:
-    from skillfactory.train.sft import SftConfig
+    from skillfactory.train.planning import SftCommand
 
-    return SftConfig
+    return SftCommand
 
 
 def _sft(config: Any, progress: Progress) -> Result:
-    from skillfactory.train.sft import sft
+    from skillfactory.train.planning import plan_sft, stage_of
+    from skillfactory.train.sft import SftConfig, sft
 
-    return sft(config, progress)
+    stage = stage_of(config, SftConfig)
+    return plan_sft(stage, config.planning) if config.planning.dry_run else sft(stage, progress)
 
 
 def _show_sft(summary: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skillfactory.errors import ConfigError
+from skillfactory.forecast.plan import Planning
 from skillfactory.progress import Progress, Silent
 
 
@@ -18,7 +19,8 @@ class StudyConfig:
     arms: tuple[str, ...] = field(default=(), metadata={"help": "run these arms only", "shown": "all"})
     seeds: tuple[int, ...] = field(default=(), metadata={"help": "run these of the recipe's seeds only", "shown": "all"})
     workers: int | None = field(default=None, metadata={"help": "stages that run at the same time", "shown": "the recipe's"})
-    dry_run: bool = field(default=False, metadata={"help": "print what would run, in order, and start nothing"})
+    dry_run: bool = field(default=False, metadata={"help": "print what would run and what it would take; start nothing"})
+    planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

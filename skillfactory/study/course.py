@@ -78,7 +78,8 @@ def _planned(recipe: Recipe, made: Plan, planning: Planning) -> StudySummary:
     told = {name: forecast.to_dict() for name, forecast in found.items()}
     rows = [_row(made, node) | {"done": finished(node), "forecast": told.get(node.id)} for node in ordered]
     notes = tuple(f"note: {note}" for note in budgets(made))
-    return StudySummary((*_lines(recipe, made, ordered, found), *summary(found, planning), *notes), {"plan": rows, "notes": list(budgets(made))})
+    lines = (*_lines(recipe, made, ordered, found), *summary(found, planning), *notes)
+    return StudySummary(lines, {"plan": rows, "notes": list(budgets(made))})
 
 
 def _row(made: Plan, node: Node) -> dict[str, Any]:
