@@ -68,6 +68,7 @@ class Child:
                 pass_fds=(lock.fileno(),),
                 preexec_fn=_dies_with_us(),
             )
+        self._note(0.0, 0)
 
     @property
     def seconds(self) -> float:
