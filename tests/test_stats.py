@@ -207,3 +207,13 @@ def test_a_ratio_to_nothing_is_unknown() -> None:
 def test_arms_that_can_not_be_compared_are_refused(arm: Groups, other: Groups, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         difference(arm, other, paired_seeds=True)
+
+
+def test_the_variance_of_a_mean_holds_seeds_questions_and_noise_once_each() -> None:
+    random = np.random.default_rng(8)
+    seeds, asked, found = 10, 20, []
+    for _ in range(500):
+        trained, ease = random.normal(0, 0.5, (seeds, 1)), random.normal(0, 0.5, asked)
+        found.append(mean([trained + ease + random.normal(0, 2, (seeds, asked))]).se)
+    truth = 0.25 / seeds + 0.25 / asked + 4 / (seeds * asked)
+    assert np.mean(np.square(np.array(found))) == pytest.approx(truth, rel=0.15)
