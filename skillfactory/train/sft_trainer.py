@@ -118,5 +118,6 @@ def _arguments(config: "SftConfig", steps: int, checkpoints: Path) -> Any:
         save_steps=running.save_steps,
         report_to=list(running.report_to) or "none",
         disable_tqdm=True,
+        log_level="error",
         dataloader_pin_memory=on_gpu,
     )
