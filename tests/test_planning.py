@@ -163,3 +163,17 @@ def test_a_dry_run_prints_a_plan_writes_nothing_and_loads_nothing_heavy(stage: s
     assert told["counts"]["steps"] == {"sft": 6, "grpo": 150}[stage]
     assert not {"torch", "transformers", "trl", "vllm", "datasets"} & set(modules.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "passes"),
+    [
+        (Reinforcement(), 5),  # forward, backward as two, forward again for checkpointing, and the old probabilities
+        (Reinforcement(mini_batch=256), 4),  # one update: the old probabilities are the present ones
+        (Reinforcement(beta=0.1), 6),
+        (Reinforcement(iterations=2), 9),
+    ],
+)
+def test_the_hours_of_a_reinforcement_count_its_passes(how: Reinforcement, passes: int) -> None:
+    unit = plan_grpo(GRPO, Planning()).hours["train"] / 5
+    assert plan_grpo(replace(GRPO, reinforcement=how), Planning()).hours["train"] == pytest.approx(passes * unit)
