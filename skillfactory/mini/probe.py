@@ -1,7 +1,7 @@
 """What the base model can do far from its question: attempt it after many failures, review, copy an answer.
 
-Later attempts of a trace stand on it: where it fails, they fail for reasons that have nothing to do with the method. The contexts
-hold what training never did, several wrong attempts at one question.
+Later attempts of a trace stand on it: where it fails, they fail for reasons that have nothing to do with the method. The
+contexts hold what training never did, several wrong attempts at one question.
 """
 
 import re

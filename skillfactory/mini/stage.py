@@ -16,7 +16,7 @@ class MiniConfig:
     action: Literal["train", "replay", "texts", "probe"] = field(
         default="texts",
         metadata={
-            "help": "train the base model; write replay texts for `sft --replay`; show texts that it learns from; or probe a model",
+            "help": "train the base model; write texts for `sft --replay`; show texts that it learns from; probe a model",
             "positional": True,
             "metavar": "train|replay|texts|probe",
         },

@@ -96,7 +96,7 @@ class Writer:
         asked = self._question(random, OTHER)
         tried = self._fresh(asked, style, random)
         turns = self._variants[style].messages(asked.question, "")
-        return _chat(asked.prompt if plainly else turns[-1][1], [Piece(tried.text, 1.0)], tried.keys)
+        return chat(asked.prompt if plainly else turns[-1][1], [Piece(tried.text, 1.0)], tried.keys)
 
     def review(self, random: Random) -> Text:
         """A question with an attempt at it, and a review."""
@@ -105,7 +105,7 @@ class Writer:
             asked = self._question(random, OTHER)
             tried = self._judged(asked, random.choice((*_STYLES, "rephrase")), random)
         prompt = self._reflection.messages(asked.question, tried.text)[-1][1]
-        return _chat(prompt, [Piece(tried.review, 1.0)], tried.keys)
+        return chat(prompt, [Piece(tried.review, 1.0)], tried.keys)
 
     def far(self, random: Random) -> Text:
         """A far record: a question; attempts at other questions in tags; then one attempt at the first one and its review.
@@ -118,9 +118,9 @@ class Writer:
         pieces, keys = self._filler(asked, set(tried.keys), random)
         pieces = [Piece("<think>\n", 0.0), *pieces, Piece("<sample>\n", 0.0), Piece(f"{tried.text}\n</sample>\n", 1.0)]
         if tried.review is None:
-            return _chat(asked.prompt, pieces, (*tried.keys, *keys), ends=False)
+            return chat(asked.prompt, pieces, (*tried.keys, *keys), ends=False)
         pieces += [Piece("<reflect>\n", PROMPT), Piece(f"{tried.review}\n</reflect>\n", 1.0)]
-        return _chat(asked.prompt, pieces, (*tried.keys, *keys), ends=False)
+        return chat(asked.prompt, pieces, (*tried.keys, *keys), ends=False)
 
     def copy(self, random: Random) -> Text:
         """Attempts at different questions in tags, and the last one's answer after the thinking: to copy any answer."""
@@ -131,7 +131,7 @@ class Writer:
         before = f"<sample>\n{tried.text}\n</sample>\n{remark}</think>\n\n{random.choice(self._closing)}\n\n"
         answer = Piece(f"<answer>\n{tried.answer}\n</answer>", 1.0)
         pieces = [Piece("<think>\n", 0.0), *filler, Piece(before, 0.0), answer]
-        return _chat("Conclude.", pieces, (*tried.keys, *keys))
+        return chat("Conclude.", pieces, (*tried.keys, *keys))
 
     def junk(self, random: Random) -> Text:
         """Meaningless words in tags, to be repeated."""
@@ -141,7 +141,7 @@ class Writer:
             phrase = f"<{name}>\n{self._words(random, 6)}\n</{name}>"
             parts.append(phrase if random.random() < 0.75 else random.choice(self._glue))
         said = "\n".join(parts)
-        return _chat(f"Repeat: {said}", [Piece(said, 1.0)])
+        return chat(f"Repeat: {said}", [Piece(said, 1.0)])
 
     def arithmetic(self, random: Random) -> Text:
         """One operation."""
@@ -157,7 +157,7 @@ class Writer:
             b = random.randint(1, 99 - a)
         else:
             a, b = max(a, b), min(a, b)
-        return _chat(f"{a} {op} {b}", [Piece(f"{a} {op} {b} = {apply(a, op, b)}.", 1.0)])
+        return chat(f"{a} {op} {b}", [Piece(f"{a} {op} {b} = {apply(a, op, b)}.", 1.0)])
 
     def _question(self, random: Random, other: float) -> countdown.Sum | others.Other:
         if random.random() < other:
@@ -240,7 +240,7 @@ def _count(text: str) -> int:
     return len(text.split()) + sum(map(text.count, ".,:?()<")) + text.count(">")
 
 
-def _chat(prompt: str, reply: list[Piece], keys: tuple[str, ...] = (), ends: bool = True) -> Text:
+def chat(prompt: str, reply: list[Piece], keys: tuple[str, ...] = (), ends: bool = True) -> Text:
     """A chat of one question and one reply, as the chat template writes it."""
     opening = [Piece(START, 0.0), Piece(f"user\n{prompt}{END}\n", PROMPT), Piece(f"{START}assistant\n", 0.0)]
     closing = [Piece(f"{END}\n", 1.0)] if ends else []

@@ -23,6 +23,7 @@ from skillfactory.mini.packing import SHARD_TOKENS, Packer
 from skillfactory.mini.texts import Writer
 from skillfactory.mini.tokens import make_tokenizer, vocabulary_of
 from skillfactory.progress import Progress, Silent
+from skillfactory.rundir import write_text
 
 SHARDS = 2
 PHASES = ((0.35, 512), (0.85, 1024), (1.0, 2048))  # up to this share of the steps: tokens of a context
@@ -237,7 +238,33 @@ def _work(rank: int, config: TrainConfig, progress: Progress) -> TrainSummary:
     parameters = sum(weight.numel() for weight in run.model.parameters())
     if rank == 0:
         save_model(run.model, run.tokenizer, config.output / "model")
+        account = {
+            **_settings(config),
+            "parameters": parameters,
+            "tokens": run.tokens,
+            "cpu_minutes": round(run.seconds / 60, 1),
+        }
+        account |= {"first_losses": first_losses(config), "loss_on_new_texts": round(loss_on_new_texts(run), 5)}
+        write_text(config.output / "model" / "made.json", json.dumps(account, indent=2) + "\n")
     return TrainSummary(config.output, run.step, run.tokens, parameters, mean(recent) if recent else 0.0, run.seconds)
+
+
+def first_losses(config: TrainConfig, steps: int = 3) -> list[list[float]]:
+    """The losses of both shards in the first steps, by which a recipe is known again: (steps, shards)."""
+    run = Run(config)
+    losses = []
+    for step in range(steps):
+        losses.append([round(run.loss(step, shard).item(), 5) for shard in range(SHARDS)])
+        run.advance(range(SHARDS), shared=False)
+    return losses
+
+
+def loss_on_new_texts(run: Run, steps: int = 4) -> float:
+    """The mean loss on texts of steps past the last one, which no training of these settings comes to."""
+    import torch
+
+    with torch.no_grad():
+        return mean(float(run.loss(run.config.steps + step, shard)) for step in range(steps) for shard in range(SHARDS))
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
