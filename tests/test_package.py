@@ -29,7 +29,7 @@ LAYERS = {
     "meeting": ("curation evaluation serving", "ground language material stages engines run"),
     "mini": ("mini", "ground language material"),
     "trainers": ("train", "ground language material engines run"),
-    "studies": ("study", "ground language material stages run meeting report trainers"),
+    "studies": ("study", "ground language material stages run meeting report mini trainers"),
     "front": ("commands cli __main__", "ground language material stages engines run meeting trainers studies"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}

@@ -118,6 +118,21 @@ def test_a_file_that_an_option_names_counts_by_what_it_holds(tmp_path: Path) -> 
     assert nodes[0] == nodes[1] != nodes[2]
 
 
+def test_a_training_may_replay_what_another_stage_writes(tmp_path: Path) -> None:
+    texts = {"command": "mini", "action": "replay", "n": 10}
+    stages = {**STAGES, "texts": texts, "sft": {**STAGES["sft"], "replay": ["texts@0.5"]}}
+    made = planned(tmp_path, stages=stages)
+    sft = chain(made, "sft")[2]
+    written = next(node for node in made.nodes.values() if node.stage == "texts" and node.seed == 0)
+    assert value(sft, "replay") == [f"{written.output}@0.5"]
+    assert written.output.suffix == ".jsonl"
+    assert value(written, "output") == str(written.output)
+    assert written.id in sft.needs
+    assert made.users(written.id) == ("sft", "full", "star")
+    more = planned(tmp_path, stages={**stages, "texts": {**texts, "n": 11}})
+    assert chain(more, "sft")[2].id != sft.id
+
+
 def test_all_of_a_seed_comes_before_the_next_and_the_longest_chain_first(tmp_path: Path) -> None:
     ordered = planned(tmp_path).order()
     assert [node.seed for node in ordered] == sorted(node.seed for node in ordered)
@@ -158,6 +173,10 @@ def changed(stage: str, **options: Any) -> dict[str, Any]:
         ({"arms": {"sft": ["traces"]}}, "stage traces: 'build' has nothing to work on; let a stage of curate come before it"),
         ({"arms": {"sft": ["eval"]}}, "arms.sft: 'eval' is an evaluation; name it under 'evaluate:'"),
         ({"arms": {"sft": [{"attempts": {"sample": 2}}]}}, "arms.sft.attempts: unknown key 'sample'; did you mean 'samples'?"),
+        (
+            {"stages": {**STAGES, "texts": {"command": "mini"}}, "arms": {"x": ["texts"]}},
+            "stage texts: action: a stage of 'mini'",
+        ),
         ({"arms": {}}, "says nothing of 'arms'"),
         ({"evaluate": ["sft"]}, "evaluate: 'sft' is a stage of 'sft'; expected one of 'evaluate'"),
         ({"evaluate": [{"eval": {"arms": ["stf"]}}]}, "evaluate.eval.arms: unknown arm 'stf'"),

@@ -1,7 +1,6 @@
 """Studies with real commands as processes: what is done is kept, what fails is told, and a kill costs nothing."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import psutil
 import pytest
 import yaml
 from test_kill_resume import environment
-from test_run import contents
 
 from skillfactory.cli import main
 
@@ -24,13 +22,13 @@ groups:
   - {name: three, kind: harder, task: multiplication, level: 3, questions: 8, samples: 1, max_tokens: 100}
   - {name: four, kind: harder, task: multiplication, level: 4, questions: 8, samples: 1, max_tokens: 100}
 """
-ENGINE = {"engine": "scripted", "engine_option": {"answer": "solver:noted"}, "model": ""}
+ENGINE = {"engine": "scripted", "engine_option": {"answer": "solver:answer"}, "model": ""}
 
 
 def recipe_of(folder: Path, delay: float = 0.0, **changes: Any) -> Path:
     """The recipe of a study whose models are a function, in files beside it."""
     (folder / "suite.yaml").write_text(SUITE, encoding="utf-8")
-    slow = {**ENGINE, "engine_option": {"answer": "solver:noted", "delay": delay, "concurrency": 8}}
+    slow = {**ENGINE, "engine_option": {"answer": "solver:answer", "delay": delay, "concurrency": 8}}
     attempts = {"command": "curate", "task": "multiplication", "questions": 30, "samples": 2, "reflections": 1, **slow}
     stages = {
         "attempts": attempts,
@@ -89,7 +87,7 @@ def test_what_arms_share_ran_once_and_costs_are_told(done: tuple[Path, str]) -> 
     found = stages(folder)
     assert sorted(name.rpartition("-")[0] for name in found) == ["attempts", "eval", "traces", "traces"]
     for about in found.values():
-        assert 0 < about["cpu_seconds"]
+        assert about["cpu_seconds"] > 0
         assert 0 < about["seconds"] < 600
         assert about["max_rss"] > 2**20
         assert about["starts"] == 1
@@ -161,7 +159,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on_where_it_was(done: tuple[P
     process = in_mid_stage(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    gone, alive = psutil.wait_procs(at_work(tmp_path), timeout=10)
+    _, alive = psutil.wait_procs(at_work(tmp_path), timeout=10)
     assert not alive
     ended = run(tmp_path / "study.yaml")
     assert ended.returncode == 0, ended.stderr

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skillfactory.errors import unknown
+from skillfactory.errors import ConfigError, unknown
 
-Gives = Literal["run", "traces", "model", "numbers"]
+Gives = Literal["run", "traces", "texts", "model", "numbers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Part:
     model: str = ""  # takes the model that the chain has come to
     data: str = ""  # takes what an earlier stage made
     takes: tuple[Gives, ...] = ()  # kinds of data that it takes, the preferred one first
-    seed: str = (
-        ""  # takes a seed derived from the study's; "": the recipe's, so that all arms and seeds answer the same questions
-    )
+    texts: str = ""  # takes files as FILE@SHARE, or stages that give texts as NAME@SHARE
+    suffix: str = ""  # of what it writes, where that is a file
+    seed: str = ""  # takes a seed derived from the study's; "": none, all arms and seeds answer the same questions
     neutral: tuple[str, ...] = ()  # options that change no result
     check: Callable[[Any], object] = bool  # raises what is wrong with a configuration, beyond its fields
     weight: float = 1.0  # how long it takes against others, roughly: the longest chain of what is ready starts first
@@ -63,6 +63,17 @@ def _check_grpo(config: Any) -> None:
     sources(config.task, config.option)
 
 
+def _mini() -> type[Any]:
+    from skillfactory.mini.stage import MiniConfig
+
+    return MiniConfig
+
+
+def _check_mini(config: Any) -> None:
+    if config.action != "replay":
+        raise ConfigError(f"action: a stage of 'mini' writes texts to replay; expected replay, came {config.action}")
+
+
 def _sft() -> type[Any]:
     from skillfactory.train.sft import SftConfig
 
@@ -87,7 +98,18 @@ PARTS: Mapping[str, Part] = {
     "build": Part(
         _build, "traces", data="inputs", takes=("run",), seed="seed", neutral=("workers",), check=_check_build, weight=0.2
     ),
-    "sft": Part(_sft, "model", model="model", data="inputs", takes=("traces", "run"), seed="seed", neutral=_LOGGED, weight=5),
+    "mini": Part(_mini, "texts", suffix=".jsonl", seed="seed", neutral=("processes", "steps", "model"), check=_check_mini),
+    "sft": Part(
+        _sft,
+        "model",
+        model="model",
+        data="inputs",
+        takes=("traces", "run"),
+        texts="replay",
+        seed="seed",
+        neutral=_LOGGED,
+        weight=5,
+    ),
     "grpo": Part(_grpo, "model", model="model", seed="seed", neutral=_LOGGED, check=_check_grpo, weight=20),
     "evaluate": Part(_evaluate, "numbers", model="model", check=_check_evaluate, weight=3),
 }

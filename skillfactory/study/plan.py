@@ -36,7 +36,7 @@ class Node:
     @property
     def output(self) -> Path:
         """What its command writes."""
-        return self.folder / "out"
+        return self.folder / f"out{part(self.command).suffix}"
 
     @property
     def note(self) -> Path:
@@ -82,7 +82,8 @@ class Plan:
 
     def users(self, node: str) -> tuple[str, ...]:
         """The arms that rest on a node, in the recipe's order."""
-        found = (each.arm for each in self.lineages if node in each.nodes or node in each.evaluations.values())
+        after = {name for name, other in self.nodes.items() if name == node or node in other.needs}
+        found = (each.arm for each in self.lineages if after & {*each.nodes, *each.evaluations.values()})
         return tuple(dict.fromkeys(found))
 
 
@@ -154,19 +155,27 @@ def _add(made: Plan, recipe: Recipe, stage: Stage, chain: _Chain, seed: int) -> 
     known = json.loads(json.dumps(settings))
     for name, thing in given.items():
         _set(known, named[name], thing.identity)
+    replayed = _replayed(made, recipe, settings.get(kind.texts, ()), seed)
+    if replayed:
+        known[kind.texts] = [
+            _put(entry, {name: thing.identity for name, thing in replayed.items()}) for entry in known[kind.texts]
+        ]
+        settings[kind.texts] = [
+            _put(entry, {name: thing.path for name, thing in replayed.items()}) for entry in settings[kind.texts]
+        ]
     for neutral in ("output", *kind.neutral):
         if neutral in named:
             _set(known, named[neutral], "")
     told = [stage.name, stage.command, known, _contents(kind.config(), known), __version__]
     name = f"{stage.name}-{digest(json.dumps(told, sort_keys=True))}"
     folder = recipe.run.output / "stages" / name
-    _set(settings, named["output"], str(folder / "out"))
-    needs = tuple(thing.node.id for thing in given.values() if thing.node)
+    _set(settings, named["output"], str(folder / f"out{kind.suffix}"))
+    needs = tuple(thing.node.id for thing in (*given.values(), *replayed.values()) if thing.node)
     node = made.nodes.setdefault(name, Node(name, stage.name, stage.command, folder, settings, needs, seed))
     result = Made(str(node.output), name, node)
     if kind.gives == "model":
         chain.model = result
-    elif kind.gives != "numbers":
+    elif kind.gives in ("run", "traces"):
         chain.data = ({} if kind.gives == "run" else chain.data) | {kind.gives: result}
     return node
 
@@ -186,6 +195,23 @@ def _given(where: str, stage: Stage, kind: Part, chain: _Chain) -> dict[str, Mad
             )
         given[kind.data] = found[0]
     return given
+
+
+def _replayed(made: Plan, recipe: Recipe, entries: Iterable[str], seed: int) -> dict[str, Made]:
+    """The texts that NAME@SHARE entries name: of stages of the recipe, which are added to the plan."""
+    found = {}
+    for entry in entries:
+        stage = recipe.stages.get(entry.rpartition("@")[0])
+        if stage is not None and part(stage.command).gives == "texts":
+            node = _add(made, recipe, stage, _Chain(Made("", ""), Made("", "")), seed)
+            found[stage.name] = Made(str(node.output), node.id, node)
+    return found
+
+
+def _put(entry: str, places: Mapping[str, str]) -> str:
+    """NAME@SHARE with the place of the name in its stead."""
+    name, at, share = entry.rpartition("@")
+    return f"{places.get(name, name)}{at}{share}"
 
 
 def _seed(stage: Stage, kind: Part, chain: _Chain, seed: int) -> dict[str, Any]:
@@ -243,9 +269,10 @@ def _contents(config_type: type[Any], values: Mapping[str, Any]) -> dict[str, st
         folders = option.setting.kind is Path or option.name in ("model", "tokenizer", "inputs", "data")
         for text in _texts(named):
             found |= sources(text)
-            path = Path(located(text))
-            if path.is_file() or (text and folders and path.is_dir()):
-                found[text] = _fingerprint(str(path))
+            for name in (text, text.rpartition("@")[0]):  # FILE, or FILE@SHARE
+                path = Path(located(name))
+                if path.is_file() or (name and folders and path.is_dir()):
+                    found[name] = _fingerprint(str(path))
     return found
 
 

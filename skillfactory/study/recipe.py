@@ -73,6 +73,7 @@ class Recipe:
 
     path: Path
     run: RunSection
+    stages: Mapping[str, Stage]
     arms: tuple[Arm, ...]
     evaluations: tuple[Evaluation, ...]
     compare: tuple[tuple[str, str], ...]  # (arm, baseline), either one perhaps as ARM/EVALUATION
@@ -96,7 +97,7 @@ def read(path: Path) -> Recipe:
     arms = tuple(_arm(path, name, chain, stages, labels.get(name, name)) for name, chain in chains.items())
     evaluations = tuple(_evaluations(path, content.get("evaluate", []), stages, tuple(chains)))
     rows = tuple(_rows(tuple(chains), evaluations))
-    return Recipe(path, run, arms, evaluations, tuple(_pairs(path, content.get("compare", []), rows)))
+    return Recipe(path, run, stages, arms, evaluations, tuple(_pairs(path, content.get("compare", []), rows)))
 
 
 def _stage(path: Path, name: str, body: Any) -> Stage:
