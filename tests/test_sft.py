@@ -15,6 +15,7 @@ from tiny_model import save_tiny_model
 
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.export.trl import CHATML
+from skillfactory.progress import Silent
 from skillfactory.train.sft import Lora, Optimisation, Running, SftConfig, SftSummary, sft
 
 HERE = Path(__file__).parent
@@ -96,6 +97,21 @@ def test_the_model_loads_in_transformers_and_in_our_engine_and_has_learnt_the_fo
     assert completion.text == "<t"
 
 
+class Course(Silent):
+    """Remembers the steps as they come."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self._label = ""
+
+    def begin(self, label: str, unit: str, total: int | None = None) -> None:
+        self._label = label
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        if self._label == "train":
+            self.steps.append(n)
+
+
 KILLED = """
 import os, pickle, signal, sys
 from skillfactory.progress import Silent
@@ -123,8 +139,11 @@ def test_a_killed_training_ends_with_the_bytes_of_an_undisturbed_one(world: Path
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert [path.name for path in (config.output / "checkpoints").iterdir()] == ["checkpoint-10"]
     assert not (config.output / "model.safetensors").exists()
-    again = sft(config)
+    course = Course()
+    again = sft(config, course)
     assert not again.nothing_to_do
+    assert course.steps[0] == 10, "it goes on from the checkpoint"
+    assert sum(course.steps) == 28
     whole = trained.output
     assert (config.output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in lines(each)] for each in (config.output, whole)]

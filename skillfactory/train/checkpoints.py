@@ -22,7 +22,7 @@ from skillfactory.rundir import locked, write_text
 
 ACCOUNT, METRICS, COMPLETE = "training.json", "metrics.jsonl", "complete.json"
 _LOCK = {".lock", ".holder"}
-_WHOLE = 64 * 2**20  # bytes; larger files of a model are known by their size
+_WHOLE = 64 * 2**20  # bytes; larger files of weights are known by their size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,12 @@ class Work:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def complete(self, step: int, totals: Mapping[str, float]) -> None:
-        """Declares the checkpoint of `step` complete, with what has been counted so far, and removes the earlier ones."""
-        folder = self.checkpoints / f"checkpoint-{step}"
+    def complete(self, step: int, totals: Mapping[str, float], updates: int = 1) -> None:
+        """Declares the checkpoint of `step` complete, with what has been counted so far, and removes the earlier ones.
+
+        The trainer counts `updates` for a step.
+        """
+        folder = self.checkpoints / f"checkpoint-{step * updates}"
         write_text(folder / COMPLETE, json.dumps({"step": step, "totals": dict(totals)}))
         for other in self.checkpoints.glob("checkpoint-*"):
             if other != folder:
@@ -116,7 +119,7 @@ def claimed(folder: Path, command: str, settings: Mapping[str, Any], overwrite: 
 
 
 def fingerprint(path: Path, pattern: str = "*") -> str:
-    """A hash of what a file, or the files of a folder that fit `pattern`, hold; very large files of a folder by their size.
+    """A hash of what a file, or the files of a folder that fit `pattern`, hold; very large weights by their size.
 
     An account of a training is passed over: it tells how long it took.
     """
@@ -124,7 +127,7 @@ def fingerprint(path: Path, pattern: str = "*") -> str:
     files = [path] if path.is_file() else sorted(file for file in path.glob(pattern) if file.is_file() and file.name != ACCOUNT)
     for file in files:
         sum_.update(f"{file.name}\x1f{file.stat().st_size}\x1f".encode())
-        if file.stat().st_size <= _WHOLE or file == path:
+        if file.suffix != ".safetensors" or file.stat().st_size <= _WHOLE:
             with file.open("rb") as opened:
                 while block := opened.read(2**20):
                     sum_.update(block)
