@@ -41,19 +41,19 @@ def test_every_word_of_the_small_world_is_a_token_of_its_own(tokenizer: AutoToke
     for text in some_texts(300):
         ids = tokenizer(text.whole, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
-        decoded = tokenizer.decode(ids)
-        assert tokenizer(decoded, add_special_tokens=False)["input_ids"] == ids
-        assert decoded.split() == text.whole.split()
+        assert tokenizer(tokenizer.decode(ids), add_special_tokens=False)["input_ids"] == ids
+        reply = text.whole.partition("assistant\n")[2].removesuffix("<|im_end|>\n")
+        assert tokenizer.decode(tokenizer(reply, add_special_tokens=False)["input_ids"]).split() == reply.split()
 
 
-def test_thechat_template_writes_what_training_read(tokenizer: AutoTokenizer) -> None:
+def test_the_chat_template_writes_what_training_read(tokenizer: AutoTokenizer) -> None:
     text = chat("Make 24 from 3 7 12.", [Piece("Step by step: 12 + 12 = 24.", 1.0)])
     turns = [
         {"role": "user", "content": "Make 24 from 3 7 12."},
         {"role": "assistant", "content": "Step by step: 12 + 12 = 24."},
     ]
-    assert tokenizer.applychat_template(turns, tokenize=False).strip() == text.whole.strip()
-    found = tokenizer.applychat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+    assert tokenizer.apply_chat_template(turns, tokenize=False).strip() == text.whole.strip()
+    found = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
     learned = [token for token, mine in zip(found["input_ids"], found["assistant_masks"], strict=True) if mine]
     assert tokenizer.decode(learned) == "Step by step: 12 + 12 = 24. <|im_end|>"
 

@@ -27,10 +27,10 @@ LAYERS = {
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": ("curation evaluation serving", "ground language material stages engines run"),
-    "mini": ("mini", "ground language material"),
+    "mini": ("mini", "ground language material run"),
     "trainers": ("train", "ground language material engines run"),
     "studies": ("study", "ground language material stages run meeting report mini trainers"),
-    "front": ("commands cli __main__", "ground language material stages engines run meeting trainers studies"),
+    "front": ("commands cli __main__", "ground language material stages engines run meeting mini trainers studies"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 
