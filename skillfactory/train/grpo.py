@@ -14,21 +14,9 @@ from skillfactory.progress import Progress, Silent
 from skillfactory.seeds import digest
 from skillfactory.train.cards import write_card
 from skillfactory.train.checkpoints import Work, claimed, fingerprint
-from skillfactory.train.questions import Asked, Pool, gather, sources
+from skillfactory.train.questions import Asking, Pool, gather, prompt_tokens, sources
 from skillfactory.train.rewards import Rewards
 from skillfactory.train.sft import Lora
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a question is put; without options as in the traces: its prompt alone."""
-
-    system: str = field(default="", metadata={"help": "text of a system turn", "shown": "none", "split": False})
-    suffix: str = field(default="", metadata={"help": "text after every question", "shown": "none", "split": False})
-    chat_template: Path | None = field(
-        default=None, metadata={"help": "a Jinja file in place of the tokenizer's template", "shown": "the tokenizer's"}
-    )
-    max_prompt_tokens: int = field(default=512, metadata={"help": "questions with longer prompts are refused"})
 
 
 @dataclass(frozen=True)
@@ -286,24 +274,12 @@ def _train(config: GrpoConfig, pool: Pool, work: Work, progress: Progress) -> di
 def _fitting(config: GrpoConfig, pool: Pool, base: Any) -> Pool:
     """The pool without the questions whose prompts are too long; InputError if none is left."""
     limit = min(config.asking.max_prompt_tokens, (base.context or math.inf) - 1)
-    asked = [one for one in pool.asked if prompt_tokens(config, one, base.tokenizer) <= limit]
+    asked = [one for one in pool.asked if prompt_tokens(config.asking, one, base.tokenizer) <= limit]
     lost = len(pool.asked) - len(asked)
     if not asked:
         raise InputError(f"all {lost:,} prompts are longer than {limit:,} tokens; raise --max-prompt-tokens or shorten them")
     funnel = replace(pool.funnel, kept=len(asked), dropped={**pool.funnel.dropped, **({"too_long": lost} if lost else {})})
     return Pool(asked, funnel, pool.notes)
-
-
-def messages(config: GrpoConfig, asked: Asked) -> list[dict[str, str]]:
-    """The turns that put a question."""
-    system = [{"role": "system", "content": config.asking.system}] if config.asking.system else []
-    return [*system, {"role": "user", "content": asked.question.prompt + config.asking.suffix}]
-
-
-def prompt_tokens(config: GrpoConfig, asked: Asked, tokenizer: Any) -> int:
-    """How many tokens a question's prompt has."""
-    turns = messages(config, asked)
-    return len(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"])
 
 
 def _within(config: Any, **limits: tuple[bool, str]) -> None:

@@ -6,6 +6,7 @@ Importing it loads trl.
 import copy
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from skillfactory.progress import Progress
 from skillfactory.train.checkpoints import METRICS, Work
 from skillfactory.train.grpo_trainer import Reinforcer
 from skillfactory.train.loading import Base, saved
-from skillfactory.train.questions import Asked
+from skillfactory.train.questions import Asked, messages
 from skillfactory.train.tally import Samples
 from skillfactory.train.watch import Watch
 
@@ -57,31 +58,14 @@ def keep(model: Any, base: Base, end: int | None, folder: Any, adapters: bool) -
 
 def reinforced(config: "GrpoConfig", base: Base, asked: Sequence[Asked], work: Work, progress: Progress) -> dict[str, Any]:
     """Trains, writes the model into the folder, and gives back the totals."""
-    from skillfactory.train.grpo import messages
-
-    declared = base.model.generation_config.eos_token_id
-    ends = Chat(base.tokenizer).ends(declared)
+    watch = Watch(work, progress, "grpo", updates=config.updates)
+    ends = ends_of(base)
     end = next((token for token in ends if token != base.tokenizer.eos_token_id), base.tokenizer.eos_token_id)
-    watch = Watch(work, progress, "grpo")
     boundaries = Boundaries(config, base, end, work, watch.totals)
-    rows = [{"prompt": messages(config, one), "question": place} for place, one in enumerate(asked)]
-    trainer = Reinforcer(
-        config,
-        asked,
-        config.most_steps,
-        ends,
-        model=base.model,
-        args=arguments(config, work, ends),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=base.tokenizer,
-        callbacks=[watch, boundaries],
-        peft_config=_adapters(config),
-    )
+    trainer = trainer_of(config, base, asked, arguments(config, work.checkpoints, ends), [watch, boundaries])
     trainer.totals = watch.totals
-    running = config.running
-    resumed = work.resume.step // config.updates if work.resume else 0
+    running, resumed = config.running, work.resume.step if work.resume else 0
     trainer.samples = Samples(work.folder / "rollouts.jsonl", running.sample_every, running.samples, resumed)
-    trainer.remove_callback(PrinterCallback)
     result = trainer.train(resume_from_checkpoint=str(work.resume.folder) if work.resume else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.lora.lora_rank:
@@ -89,14 +73,43 @@ def reinforced(config: "GrpoConfig", base: Base, asked: Sequence[Asked], work: W
         model = model.merge_and_unload()
     saved(model, base, end, work.folder)
     lines = (work.folder / METRICS).read_text("utf-8").splitlines()
-    rewards = {"first_reward": json.loads(lines[0])["reward"], "last_reward": json.loads(lines[-1])["reward"]}
     return {
         "steps": result.global_step // config.updates,
         **watch.totals,
-        "generated_tokens": int(watch.totals["generated_tokens"]),
         "stopped_by": boundaries.stopped_by,
-        **rewards,
+        "first_reward": json.loads(lines[0])["reward"],
+        "last_reward": json.loads(lines[-1])["reward"],
     }
+
+
+def ends_of(base: Base) -> list[int]:
+    """The tokens that end a response: those that the model declares, and the chat template's."""
+    return Chat(base.tokenizer).ends(base.model.generation_config.eos_token_id)
+
+
+def trainer_of(
+    config: "GrpoConfig",
+    base: Base,
+    asked: Sequence[Asked],
+    how: Any,
+    callbacks: Sequence[Any],
+    kind: type[Reinforcer] = Reinforcer,
+) -> Reinforcer:
+    """The trainer, ready to train; `how` is TRL's configuration."""
+    rows = [{"prompt": messages(config.asking, one), "question": place} for place, one in enumerate(asked)]
+    trainer = kind(
+        config,
+        asked,
+        ends_of(base),
+        model=base.model,
+        args=how,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+        callbacks=list(callbacks),
+        peft_config=_adapters(config),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _adapters(config: "GrpoConfig") -> Any:
@@ -115,13 +128,13 @@ def _adapters(config: "GrpoConfig") -> Any:
     )
 
 
-def arguments(config: "GrpoConfig", work: Work, ends: Sequence[int]) -> Any:
+def arguments(config: "GrpoConfig", checkpoints: Path, ends: Sequence[int]) -> Any:
     """TRL's own configuration. Its step is an update; its batch is a whole mini-batch, which the loss cuts into pieces."""
     rollouts, how, running = config.rollouts, config.reinforcement, config.running
     on_gpu = running.device != "cpu" and torch.cuda.is_available()
     mini = min(how.mini_batch, rollouts.prompts_per_step)
     return GRPOConfig(
-        output_dir=str(work.checkpoints),
+        output_dir=str(checkpoints),
         use_cpu=not on_gpu,
         bf16=on_gpu if running.precision == "auto" else running.precision == "bfloat16",
         gradient_checkpointing=on_gpu if running.gradient_checkpointing == "auto" else running.gradient_checkpointing == "on",

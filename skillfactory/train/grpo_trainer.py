@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Course(Sampler[int]):
     """The rows of all steps: a step's questions, each `group` times over, and that once per update."""
 
-    def __init__(self, config: "GrpoConfig", questions: int, steps: int) -> None:
-        self._config, self._questions, self._steps = config, questions, steps
+    def __init__(self, config: "GrpoConfig", questions: int) -> None:
+        self._config, self._questions, self._steps = config, questions, config.most_steps
         self._size = config.rollouts.prompts_per_step
 
     def __len__(self) -> int:
@@ -53,8 +53,8 @@ class Course(Sampler[int]):
 class Reinforcer(GRPOTrainer):  # type: ignore[misc]
     """GRPO on questions with a check. `totals` are counts that survive a kill."""
 
-    def __init__(self, config: "GrpoConfig", asked: Sequence[Asked], steps: int, ends: Sequence[int], **how: Any) -> None:
-        self._config, self._asked, self._steps = config, asked, steps
+    def __init__(self, config: "GrpoConfig", asked: Sequence[Asked], ends: Sequence[int], **how: Any) -> None:
+        self._config, self._asked = config, asked
         super().__init__(reward_funcs=self.reward, **how)
         self.eos_token_ids = list(ends)  # the chat template's end of turn too
         self.totals: dict[str, float] = {}
@@ -68,7 +68,7 @@ class Reinforcer(GRPOTrainer):  # type: ignore[misc]
         return int(self.state.global_step) // self._config.updates + 1
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
-        return Course(self._config, len(self._asked), self._steps)
+        return Course(self._config, len(self._asked))
 
     def _generate_single_turn(
         self,

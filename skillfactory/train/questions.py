@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from skillfactory.errors import ConfigError, InputError, unknown
@@ -13,6 +14,18 @@ from skillfactory.tasks import TASKS, resolve
 from skillfactory.tasks.base import Task
 
 _TRIES = 50  # items looked at per distinct question; a level may hold few
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a question is put; without options as in the traces: its prompt alone."""
+
+    system: str = field(default="", metadata={"help": "text of a system turn", "shown": "none", "split": False})
+    suffix: str = field(default="", metadata={"help": "text after every question", "shown": "none", "split": False})
+    chat_template: Path | None = field(
+        default=None, metadata={"help": "a Jinja file in place of the tokenizer's template", "shown": "the tokenizer's"}
+    )
+    max_prompt_tokens: int = field(default=512, metadata={"help": "questions with longer prompts are refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +157,15 @@ def course(questions: int, wanted: int, seed: int) -> Iterator[int]:
             order = list(range(questions))
             rng(seed, "course of questions", number).shuffle(order)
         yield order[at]
+
+
+def messages(asking: Asking, asked: Asked) -> list[dict[str, str]]:
+    """The turns that put a question."""
+    system = [{"role": "system", "content": asking.system}] if asking.system else []
+    return [*system, {"role": "user", "content": asked.question.prompt + asking.suffix}]
+
+
+def prompt_tokens(asking: Asking, asked: Asked, tokenizer: Any) -> int:
+    """How many tokens a question's prompt has."""
+    turns = messages(asking, asked)
+    return len(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"])
