@@ -90,10 +90,10 @@ class Writer:
         """A question, asked in one of the four styles or plainly, and one attempt at it."""
         return self.styled(random, plain=0.35)
 
-    def styled(self, random: Random, plain: float = 0.0) -> Text:
-        """A question, asked in one of the four styles, or plainly with a given chance, and one attempt at it."""
+    def styled(self, random: Random, plain: float = 0.0, other: float = OTHER) -> Text:
+        """A question, asked in one of the four styles or, with chance `plain`, plainly, and one attempt at it."""
         style, plainly = random.choice(_STYLES), random.random() < plain
-        asked = self._question(random, OTHER)
+        asked = self._question(random, other)
         tried = self._fresh(asked, style, random)
         turns = self._variants[style].messages(asked.question, "")
         return chat(asked.prompt if plainly else turns[-1][1], [Piece(tried.text, 1.0)], tried.keys)
