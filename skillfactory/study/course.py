@@ -14,7 +14,7 @@ from skillfactory.study import StudyConfig, StudySummary
 from skillfactory.study.plan import Node, Plan, plan
 from skillfactory.study.recipe import Recipe, read
 from skillfactory.study.steps import EqualSteps, budgets, equal_steps
-from skillfactory.study.work import StageFailedError, finished, work
+from skillfactory.study.work import StageFailedError, account, finished, work
 
 
 def conduct(config: StudyConfig, progress: Progress) -> StudySummary:
@@ -55,8 +55,9 @@ def _written(recipe: Recipe, made: Plan, equal: EqualSteps) -> StudySummary:
     spent = costs(study)
     write_text(folder / "table.md", f"{table}\n")
     write_text(folder / "costs.md", f"{spent}\n")
-    values = asdict(study) | {"runs": runs, "stages": _stages(made)}
+    values = asdict(study)
     del values["examples"]
+    values |= {"costs": values["stages"], "runs": runs, "stages": _stages(made)}
     write_text(folder / "study.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "report.html", page(study))
     lines = [*table.splitlines(), "", *spent.splitlines(), "", f"{folder}: table.md, costs.md, study.json, report.html"]
@@ -65,8 +66,6 @@ def _written(recipe: Recipe, made: Plan, equal: EqualSteps) -> StudySummary:
 
 def _stages(made: Plan) -> list[dict[str, Any]]:
     """Every finished node with what it cost and what its command said."""
-    from skillfactory.study.work import account
-
     return [_row(made, node) | account(node) for node in made.nodes.values() if finished(node)]
 
 

@@ -14,7 +14,7 @@ from skillfactory.study.recipe import Recipe
 from skillfactory.study.scores import Judged, Row, cell, comparison, groups_of
 from skillfactory.study.steps import EqualSteps, budgets
 from skillfactory.study.texts import examples
-from skillfactory.study.work import finished
+from skillfactory.study.work import account, finished
 
 _INTERVALS = (
     "Means over seeds; the intervals are of new questions and, from two seeds on, of new seeds too. "
@@ -42,7 +42,7 @@ def gather(recipe: Recipe, made: Plan, equal: EqualSteps) -> tuple[Study, list[d
         stages=tuple(stages(made, [row.name for row in rows])),
         examples=tuple(examples(rows, suites)),
         intervals=_INTERVALS,
-        notes=(*_missing(recipe, rows), *budgets(made), *equal.notes),
+        notes=(*_missing(recipe, rows), *_given_up(made), *budgets(made), *equal.notes),
         settings={"models": ", ".join(recipe.run.model), "seeds": ", ".join(map(str, recipe.run.seeds))},
         versions={"skillfactory": __version__, "python": platform.python_version(), **dict(_versions())},
         command=shlex.join(["skillfactory", "run", str(recipe.path)]),
@@ -100,6 +100,14 @@ def _missing(recipe: Recipe, rows: list[Row]) -> Iterator[str]:
         missing = [str(seed) for seed in recipe.run.seeds if seed not in row.seeds]
         if missing and row.evaluation:
             yield f"{row.label}: not evaluated for seed {', '.join(missing)}"
+
+
+def _given_up(made: Plan) -> Iterator[str]:
+    """Notes on requests that an engine failed to serve: what rests on them is not what the recipe asks for."""
+    for node in filter(finished, made.nodes.values()):
+        failed = sum(account(node)["summary"].get("engine_errors", {}).values())
+        if failed:
+            yield f"{node.id}: the engine gave up on {failed:,} requests; remove {node.note.name} from its folder to ask again"
 
 
 def _runs(rows: list[Row]) -> Iterator[dict[str, Any]]:
