@@ -175,15 +175,22 @@ def test_a_stage_that_outlived_its_study_is_waited_for(tmp_path: Path) -> None:
     path = recipe_of(tmp_path)
     assert run(path, "--arms", "base").returncode == 0
     node = next(tmp_path.glob("study/stages/eval-*"))
-    (node / "done.json").unlink()
+    for name in ("done.json", "summary.json"):
+        (node / name).unlink()
     hold = f"import fcntl, time; file = open({str(node / '.lock')!r}); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True)"
-    orphan = subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(3)"], stdout=subprocess.PIPE)
+    orphan = subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(600)"], stdout=subprocess.PIPE)
     assert orphan.stdout
     orphan.stdout.readline()
     study = subprocess.Popen(command(path, "--arms", "base"), env=environment(), stdout=subprocess.DEVNULL)
-    study.wait()
-    assert orphan.poll() == 0, "the study went past a stage that was still at work"
-    assert study.returncode == 0
+    while not (tmp_path / "study" / ".holder").exists():
+        assert study.poll() is None
+        time.sleep(0.02)
+    time.sleep(1.5)
+    assert study.poll() is None
+    assert not (node / "summary.json").exists(), "the study started a second process on the node"
+    orphan.kill()
+    orphan.wait()
+    assert study.wait() == 0
     assert (node / "done.json").exists()
 
 
