@@ -15,6 +15,7 @@ from skillfactory.engines.hf import padded_length, row_count
 from skillfactory.engines.nucleus import SeededSampler, candidates, processors
 from skillfactory.errors import ConfigError, EngineError
 from skillfactory.flow import Completion, Engine, Request, Sampling
+from skillfactory.hardware import threads_for
 from skillfactory.records import Stop
 
 SHORT = Sampling(max_tokens=12)
@@ -196,7 +197,14 @@ def test_the_model_that_cannot_be_loaded_is_named_and_options_are_checked(tmp_pa
         open_engine("transformers", {"model": str(model), "batch_size": 0})
 
 
-def test_the_number_of_threads_is_left_alone_unless_the_option_says_otherwise(model: Path) -> None:
+def test_the_number_of_threads_suits_the_model_unless_the_user_says_otherwise(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    open_engine("transformers", {"model": str(model)}).close()
+    assert torch.get_num_threads() == (threads_for(parameters=1_000_000) or 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     torch.set_num_threads(2)
     open_engine("transformers", {"model": str(model)}).close()
     assert torch.get_num_threads() == 2

@@ -18,6 +18,7 @@ from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat
 from skillfactory.errors import ConfigError, EngineError, require
 from skillfactory.flow import Completion, Request, Sampling, failed
+from skillfactory.hardware import threads_for
 from skillfactory.records import Stop
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TransformersOptions:
         default=None, metadata={"help": "a Jinja file to use in place of the tokenizer's template"}
     )
     threads: int | None = field(
-        default=None, metadata={"help": "torch threads; 1 is often fastest for small models on a shared CPU"}
+        default=None, metadata={"help": "torch threads", "shown": "1 for a small model on few cores, else torch's own"}
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "run the Python code that comes with the model"})
 
@@ -76,11 +77,12 @@ class TransformersEngine:
         torch = require("torch", "hf")
         require("transformers", "hf")
         self._options = options
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
         from skillfactory.engines.batch import Network
 
         model, self._tokenizer = _loaded(options)
+        threads = options.threads or (threads_for(model.num_parameters()) if model.device.type == "cpu" else None)
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._chat = Chat(self._tokenizer, options.chat_template)
         self._ends = self._chat.ends(model.generation_config.eos_token_id)
         pad = next(i for i in (self._tokenizer.pad_token_id, *self._ends, 0) if i is not None)
