@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 SOURCES := skillfactory tests benchmarks examples docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench vllm-test clean
+.PHONY: help demo demo-data test check format docs bench vllm-test clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -19,8 +19,11 @@ $(READY): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## the main job on a small scale: traces from raw data, then from a model
+demo: $(READY)  ## the whole loop on two CPU cores: attempts, traces, training, comparison, a report
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh
+
+demo-data: $(READY)  ## the data side alone: traces from raw data, then from a model
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo-data.sh
 
 test: $(READY)  ## all tests that need no server and no GPU; names what it skips
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -52,5 +55,5 @@ docs: $(READY)  ## write docs/cli.md
 	mv docs/cli.md.new docs/cli.md
 
 clean:  ## remove environments, caches and what the demo made
-	rm -rf $(VENV) $(VENV_VLLM) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) demo runs/demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

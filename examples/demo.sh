@@ -1,44 +1,25 @@
 #!/usr/bin/env bash
-# The main job on a small scale, twice: silver traces from raw data that others released, and from a model of one's own.
-#   bash examples/demo.sh [FOLDER] [QUESTIONS]      default: demo 24
-# It needs no network and no GPU, and takes about a minute. A second run goes on with the model's texts of the first.
+# The whole loop on two CPU cores: a base model attempts and reviews, learns from its own rearranged attempts, is reinforced,
+# and is compared with the same base reinforced alone.
+#   bash examples/demo.sh [FOLDER] [RECIPE]      default: runs/demo recipes/mini/demo.yaml
+# It needs no network and no GPU. After a stop or a kill it goes on where it was; a second run has nothing to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-out=${1:-demo}
-questions=${2:-24}
+folder=${1:-runs/demo}
+recipe=${2:-recipes/mini/demo.yaml}
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-run() {
-  echo
-  printf '$'
-  printf ' %q' "$@"
-  echo
-  "$@"
-}
-
-echo "1. Traces from raw data in the released schemas (examples/raw, some rows broken on purpose)"
-run skillfactory build examples/raw --output "$out/from-raw" --layout '*C_full' --overwrite
-skillfactory audit "$out/from-raw" > "$out/from-raw-audit.txt"
-echo "what is in them, and what errors: $out/from-raw-audit.txt"
-
-echo
-echo "2. Traces from a model: attempts, verdicts on them, and only as many as the layout needs"
-run skillfactory curate --task countdown --level mini --questions "$questions" \
-  --engine transformers --model examples/tiny/model --engine-option threads=1 \
-  --mode lazy --layout '*C_full' --budget 32 --max-tokens 96 --output "$out/run"
-run skillfactory build "$out/run" --output "$out/traces" --layout '*C_full' \
-  --max-tokens 1024 --tokenizer examples/tiny/model --overwrite
-run skillfactory audit "$out/traces" --show 1
-
-echo
-echo "3. The same traces for trainers"
-run skillfactory export "$out/traces" --to trl --model examples/tiny/model --max-length 1024 --output "$out/trl"
-run skillfactory export "$out/traces" --to chat --output "$out/chat"
+command=(skillfactory run "$recipe" --output "$folder")
+printf '$'
+printf ' %q' "${command[@]}"
+printf '\n\n'
+"${command[@]}"
 
 cat <<END
 
 Where things are:
-  $out/from-raw  traces from raw data     $out/run     the model's attempts and reflections
-  $out/traces    traces from the model    $out/trl, $out/chat   the same for trainers
-Every folder has a README.md that says what its tables hold.
+  $folder/table.md      the comparison above     $folder/study.json   all its numbers
+  $folder/report.html   curves, and coloured responses of each arm: open it in a browser
+  $folder/stages        each stage: attempts, traces, models, evaluations, what each cost
+The recipe is $recipe; docs/studies.md tells how to write one of your own.
 END

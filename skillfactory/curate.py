@@ -112,10 +112,10 @@ class Prompting:
         default=(), metadata={"help": "prompt variants to use, by name", "shown": "all of the file"}
     )
     variants_file: Path | None = field(
-        default=None, metadata={"help": "your own prompt variants (YAML)", "shown": "the shipped ones"}
+        default=None, metadata={"help": "your own prompt variants (YAML), or brief", "shown": "the shipped ones"}
     )
     reflection_file: Path | None = field(
-        default=None, metadata={"help": "your own reflection prompt (YAML)", "shown": "the shipped one"}
+        default=None, metadata={"help": "your own reflection prompt (YAML), or brief", "shown": "the shipped one"}
     )
     hints: bool = field(
         default=False, metadata={"help": "show the answer for questions that stay unsolved; drop responses that tell"}

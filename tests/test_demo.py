@@ -1,132 +1,81 @@
-"""`make demo`: the raw sample is what its script writes, and the shipped tiny model gives traces worth the name."""
+"""`make demo`, with the shipped recipe cut down to seconds: it runs through, tells where things are, and can be run again."""
 
+import json
 import os
-import shlex
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from skillfactory.cli import main
-from skillfactory.markup import parse
-from skillfactory.records import Check, Kind, Verdict
+from skillfactory.study.recipe import read
 
 ROOT = Path(__file__).parent.parent
-RAW, MODEL = ROOT / "examples/raw", ROOT / "examples/tiny/model"
-QUESTIONS = 3
-Rows = list[dict[str, Any]]
+RECIPE = ROOT / "recipes/mini/demo.yaml"
+SMALL: dict[str, dict[str, Any]] = {  # a command: options that make it quick
+    "curate": {"questions": 8},
+    "mini": {"n": 40},
+    "sft": {"max_steps": 2, "batch_size": 4},
+    "grpo": {"questions": 16, "prompts_per_step": 2, "mini_batch": 2, "group_size": 4, "max_new_tokens": 64}
+    | {"steps": 2, "max_generated_tokens": 2000},
+    "evaluate": {"questions": 4, "max_tokens": 160, "groups": ["countdown-3", "countdown-4"]},
+}
 
 
-def rows(table: Path) -> Rows:
-    """The rows of a folder of Parquet files."""
-    found: Rows = pq.read_table(table).to_pylist()
-    return found
-
-
-def run_demo(folder: Path) -> str:
+def run_demo(folder: Path, recipe: Path) -> str:
     """What the demo prints, run into `folder` as `make demo` runs it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["bash", str(ROOT / "examples/demo.sh"), str(folder), str(QUESTIONS)]
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300)
+    command = ["bash", str(ROOT / "examples/demo.sh"), str(folder), str(recipe)]
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a small demo, and what it printed."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """The folder of a small demo, its recipe, and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, run_demo(folder)
+    content = yaml.safe_load(RECIPE.read_text("utf-8"))
+    for stage in content["stages"].values():
+        stage |= SMALL.get(stage["command"], {})
+    (folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return folder / "study", folder / "small.yaml", run_demo(folder / "study", folder / "small.yaml")
 
 
-def test_the_raw_sample_is_what_its_script_writes(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(RAW / "make_sample.py"), str(tmp_path)], check=True)
-    names = sorted(path.name for path in RAW.glob("*.parquet"))
-    assert names == sorted(path.name for path in tmp_path.iterdir()) == ["data-schema.parquet", "readme-schema.parquet"]
-    for name in names:
-        assert pq.read_table(RAW / name).equals(pq.read_table(tmp_path / name))
-
-
-def test_traces_come_out_of_both_schemas_and_every_broken_row_is_counted(demo: tuple[Path, str]) -> None:
-    folder, _ = demo
-    questions = {path: set(pq.read_table(path)["question"].to_pylist()) for path in RAW.glob("*.parquet")}
-    asked = {row["conversations"][0]["content"] for row in rows(folder / "from-raw/traces")}
-    assert all(len(asked & known) >= 10 for known in questions.values())
-    drops = Counter(row["reason"] for row in rows(folder / "from-raw/drops") if row["stage"] == "rows")
-    assert drops == {"null_response": 2, "empty_response": 1, "no_correctness": 2, "no_variant": 1}
-
-
-def test_the_tiny_model_is_a_weak_solver_and_an_imperfect_judge(demo: tuple[Path, str]) -> None:
-    folder, _ = demo
-    attempts = {row["id"]: row for row in rows(folder / "run/attempts")}
-    reflections = rows(folder / "run/reflections")
-    checks = Counter(row["check"] for row in attempts.values())
-    assert checks[Check.RIGHT] >= 3
-    assert checks[Check.WRONG] >= 3
-    agree = {Check.RIGHT: Verdict.CORRECT, Check.WRONG: Verdict.INCORRECT}
-    valid = sum(agree.get(attempts[row["attempt_id"]]["check"]) == row["verdict"] for row in reflections)
-    assert len(reflections) / 2 < valid < len(reflections)
-    assert len({row["text"] for row in attempts.values()}) > len(attempts) / 2
-    assert len({row["variant"] for row in attempts.values()}) == 4
-
-
-def test_every_trace_of_the_model_parses_and_ends_in_a_right_answer(demo: tuple[Path, str]) -> None:
-    folder, _ = demo
-    traces = rows(folder / "traces/traces")
-    assert len(traces) >= 5
-    for trace in traces:
-        text = trace["conversations"][-1]["content"]
-        parsed = parse(text)
-        assert parsed.well_formed, parsed.problems
-        segments = [segment for segment in trace["segments"] if segment["kind"] == Kind.ATTEMPT]
-        assert segments[-1]["right"]
-        assert f"<answer>{trace['answer']}</answer>" in text[segments[-1]["start"] : segments[-1]["end"]]
-        assert 50 < trace["tokens"] <= 1024
-
-
-def test_the_demo_says_where_things_are_and_they_are_there(demo: tuple[Path, str]) -> None:
-    folder, printed = demo
-    for name in ("from-raw", "run", "traces", "trl", "chat"):
+def test_the_demo_compares_all_its_arms_and_says_where_things_are(demo: tuple[Path, Path, str]) -> None:
+    folder, _, printed = demo
+    assert printed.startswith("$ skillfactory run ")
+    table = (folder / "table.md").read_text("utf-8")
+    assert table in printed
+    for name in ("table.md", "report.html", "study.json", "stages"):
         assert f"{folder}/{name}" in printed
-        assert any((folder / name).iterdir())
-    assert "<think>" in printed
-    assert r"--layout \*C_full" in printed, "commands are printed as a shell takes them"
+        assert (folder / name).exists()
+    arms = read(RECIPE).arms
+    assert {"base", "sft", "rl", "skillfactory"} <= {arm.name for arm in arms}
+    page = (folder / "report.html").read_text("utf-8")
+    numbers = json.loads((folder / "study.json").read_text("utf-8"))
+    for arm in arms:
+        assert f"| {arm.label} " in table
+        assert arm.label in page
+        assert [cell for cell in numbers["cells"] if (cell["arm"], cell["group"]) == (arm.name, "countdown-3")]
 
 
-def test_the_same_seed_gives_the_same_texts_whatever_else_is_asked(demo: tuple[Path, str], tmp_path: Path) -> None:
-    folder, printed = demo
-    command = next(line for line in printed.splitlines() if line.startswith("$ skillfactory curate"))
-    for told, instead in (
-        (f"--questions {QUESTIONS}", "--questions 1"),
-        (str(folder / "run"), str(tmp_path / "again")),
-        ("examples/tiny/model", str(MODEL)),
-    ):
-        assert told in command
-        command = command.replace(told, instead)
-    assert main(shlex.split(command)[2:]) == 0
-    question = rows(tmp_path / "again/questions")[0]["id"]
-    for table, name in (("attempts", "question_id"), ("reflections", "attempt_id")):
-        again = rows(tmp_path / "again" / table)
-        assert again
-        assert again == [row for row in rows(folder / "run" / table) if f"{row[name]}/".startswith(f"{question}/")]
+def test_both_trainings_of_the_demo_leave_models_and_curves(demo: tuple[Path, Path, str]) -> None:
+    folder, _, _ = demo
+    for command, count in (("sft", 1), ("grpo", 2)):
+        made = [path.parent for path in folder.glob(f"stages/{command}-*/out/training.json")]
+        assert len(made) == count
+        for out in made:
+            assert json.loads((out / "training.json").read_text("utf-8"))["finished"]
+            assert (out / "metrics.jsonl").read_text("utf-8").count("\n") >= 1
+            assert (out / "model.safetensors").exists()
 
 
-def test_a_second_demo_generates_nothing_anew_and_ends_in_the_same_traces(demo: tuple[Path, str]) -> None:
-    folder, _ = demo
-    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
-    printed = run_demo(folder)
-    assert "nothing to do" in printed
-    assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
-
-
-def test_the_tiny_tokenizer_gives_back_what_the_model_writes(demo: tuple[Path, str]) -> None:
-    transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
-    folder, _ = demo
-    texts = [row["text"] for table in ("attempts", "reflections") for row in rows(folder / "run" / table)]
-    for text in texts:
-        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+def test_a_second_demo_starts_no_stage_and_gives_the_same_table(demo: tuple[Path, Path, str]) -> None:
+    folder, recipe, printed = demo
+    stages = {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*")}
+    assert run_demo(folder, recipe) == printed
+    assert {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*")} == stages

@@ -15,6 +15,7 @@ import yaml
 from silver import simple, write
 from tiny_model import save_tiny_model
 
+from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.export import TARGETS, ExportConfig, Summary, Written, export
 from skillfactory.progress import Progress
@@ -148,7 +149,9 @@ def test_a_local_model_is_named_by_its_way_from_the_folder_and_a_hub_id_as_it_is
     to: str, file: str, traces: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
-    for model, named in ((os.path.relpath(tmp_path / "models" / "mine"), "../models/mine"), ("some/model", "some/model")):
+    local = {os.path.relpath(tmp_path / "models" / "mine"): "../models/mine"}
+    local["mini"] = os.path.relpath(Path(located("mini")).resolve(), tmp_path.resolve() / "out")
+    for model, named in (local | {"some/model": "some/model"}).items():
         run(traces, to, tmp_path / "out", max_length=9000, model=model)
         said = yaml.safe_load((tmp_path / "out" / file).read_text("utf-8"))
         assert said["model_name_or_path" if to == "llamafactory" else "model"] == named

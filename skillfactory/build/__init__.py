@@ -54,7 +54,8 @@ class BuildConfig:
         default_factory=dict, metadata={"help": "columns of raw data, ROLE=NAME (question, answer, variant, response, …)"}
     )
     phrases: Path | None = field(
-        default=None, metadata={"help": "your own phrases, a YAML file with the six kinds", "shown": "the shipped ones"}
+        default=None,
+        metadata={"help": "your own phrases, a YAML file with the six kinds, or brief", "shown": "the shipped ones"},
     )
     overwrite: bool = field(default=False, metadata={"help": "replace what an earlier build with other settings wrote"})
 

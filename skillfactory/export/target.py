@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from skillfactory.embedded import located
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
 
@@ -91,6 +92,5 @@ class Written:
 
 def model_from(config: ExportConfig) -> str:
     """The model as the files in the export's folder name it: a local one by its way from there, else as it is (a Hub id)."""
-    if Path(config.model).exists():
-        return os.path.relpath(Path(config.model).resolve(), config.folder.resolve())
-    return config.model
+    model = Path(located(config.model))
+    return os.path.relpath(model.resolve(), config.folder.resolve()) if model.exists() else config.model
