@@ -115,11 +115,11 @@ MODELS: Mapping[str, Command] = {
     ),
     "sft": Command(
         summary="fine-tune a model on silver traces",
-        description="Fine-tunes a model on traces of `build`, or on the right attempts of a run of `curate` (rejection sampling), "
-        "with TRL's trainer; all weights or low-rank adapters, which are merged at the end. The loss is on the assistant's turn "
-        "with its end token alone. No row is cut: those over the context are left out and counted before training starts. "
-        "Writes a plain transformers folder with a model card, training.json and metrics.jsonl. A stopped or killed training goes "
-        "on from its last checkpoint. The defaults are the paper's.",
+        description="Fine-tunes a model on traces of `build`, or on the right attempts of a run of `curate` (rejection "
+        "sampling), with TRL's trainer; all weights or low-rank adapters, which are merged at the end. The loss is on the "
+        "assistant's turn with its end token alone. No row is cut: those over the context are left out and counted before "
+        "training starts. Writes a plain transformers folder with a model card, training.json and metrics.jsonl. A stopped or "
+        "killed training goes on from its last checkpoint. The defaults are the paper's.",
         example="skillfactory sft traces --model Qwen/Qwen2.5-1.5B-Instruct --output sft\n"
         "skillfactory sft traces --model mini --output sft --learning-rate 5e-4 --batch-size 16 --replay replay.jsonl@0.5\n"
         "skillfactory sft run --model mini --output star --learning-rate 5e-4 --batch-size 16 --per-question 2",
