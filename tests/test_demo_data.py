@@ -37,7 +37,7 @@ def run_demo(folder: Path) -> str:
     """What the demo prints, run into `folder` as `make demo-data` runs it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", str(ROOT / "examples/demo-data.sh"), str(folder), str(QUESTIONS)]
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
