@@ -18,8 +18,9 @@ printf '\n\n'
 cat <<END
 
 Where things are:
-  $folder/table.md      the comparison above     $folder/study.json   all its numbers
-  $folder/report.html   curves, and coloured responses of each arm: open it in a browser
-  $folder/stages        each stage: attempts, traces, models, evaluations, what each cost
+  $folder/table.md      the comparison above; costs.md: what each stage cost
+  $folder/report.html   the same with curves and coloured responses, to be opened in a browser
+  $folder/study.json    all its numbers
+  $folder/stages        attempts, traces, models, evaluations
 The recipe is $recipe; docs/studies.md tells how to write one of your own.
 END
