@@ -100,7 +100,9 @@ def test_the_models_of_kept_steps_and_the_last_one_load(trained: GrpoSummary) ->
 
 def test_a_finished_training_has_nothing_to_do_and_other_settings_are_refused(trained: GrpoSummary) -> None:
     config = common(trained.output)
-    assert grpo(config).nothing_to_do
+    again = grpo(replace(config, running=replace(config.running, tokens_per_pass=99)))
+    assert again.nothing_to_do
+    assert str(again) == f"{trained}\nfinished before: nothing to do"
     other = replace(config, reinforcement=replace(config.reinforcement, learning_rate=2e-3))
     with pytest.raises(
         ConfigError, match=r"reinforcement.learning_rate: 0.001 → 0.002\); choose another --output, or add --over"
@@ -205,6 +207,7 @@ def test_prompts_that_are_too_long_are_counted_and_left_out(tmp_path: Path) -> N
         ),
         ({"option": {"acronym.use_all": True}}, "unknown task of the option acronym.use_all: 'acronym'"),
         ({"rollouts": Rollouts(vllm="colocate")}, "vllm can't be imported"),
+        ({"running": Running(report_to=("tensorbord",))}, "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(
@@ -230,6 +233,7 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(
             "a multiple of mini_batch (32), came 33",
         ),
         (lambda: GrpoConfig((), Path("x")), "expected a task"),
+        (lambda: Asking(max_prompt_tokens=0), "max_prompt_tokens: expected 1 or more, came 0"),
     ],
 )
 def test_values_out_of_range_are_refused(make: Any, message: str) -> None:

@@ -18,7 +18,7 @@ from skillfactory.errors import ConfigError, InputError, unknown
 from skillfactory.seeds import derive, digest
 from skillfactory.study.parts import Part, part
 from skillfactory.study.recipe import Evaluation, Recipe, Stage
-from skillfactory.train.checkpoints import fingerprint
+from skillfactory.train.fingerprints import fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skillfactory.config import dump
-from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.seeds import digest
 from skillfactory.train.cards import write_card
-from skillfactory.train.checkpoints import Work, claimed, fingerprint
+from skillfactory.train.checkpoints import Work, claimed
+from skillfactory.train.fingerprints import fingerprint, held
 from skillfactory.train.questions import Asking, Pool, gather, prompt_tokens, sources
 from skillfactory.train.rewards import Rewards
-from skillfactory.train.sft import Lora
+from skillfactory.train.sft import Computing, Lora
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,9 @@ class Reinforcement:
 
 
 @dataclass(frozen=True)
-class Running:
+class Running(Computing):
     """Where it runs, what it keeps and what it says."""
 
-    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata={"help": "auto is a GPU if there is one"})
-    precision: Literal["auto", "bfloat16", "float32"] = field(
-        default="auto",
-        metadata={"help": "of the computation (weights stay float32); auto is bfloat16 on a GPU, float32 on a CPU"},
-    )
-    gradient_checkpointing: Literal["auto", "on", "off"] = field(
-        default="auto", metadata={"help": "trade time for memory; auto is on on a GPU"}
-    )
     tokens_per_pass: int = field(default=16_384, metadata={"help": "tokens, padding included, of a forward and backward pass"})
     save_steps: int = field(default=10, metadata={"help": "steps between checkpoints; the last one is kept, until the end"})
     keep_every: int | None = field(
@@ -205,24 +197,23 @@ class GrpoSummary:
 
     def __str__(self) -> str:
         """A few lines for people."""
-        if self.nothing_to_do:
-            return f"{self.output} was finished before: there is nothing to do"
         said = self.account
         lines = [str(self.funnel), *said["notes"]]
         lines.append(
             f"{self.output}: {said['steps']:,} steps, {said['generated_tokens']:,} generated tokens, {said['seconds']:,.1f} s; "
             f"stopped by {said['stopped_by']}; reward {said['first_reward']:.3f} → {said['last_reward']:.3f}"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(["finished before: nothing to do"] if self.nothing_to_do else [])])
 
 
 def grpo(config: GrpoConfig, progress: Progress | None = None) -> GrpoSummary:
     """Trains a model on its own responses to questions into `config.output`, on from the last checkpoint if there is one.
 
-    Errors: ConfigError for an unknown task, level or option, an output of other settings, or a missing vLLM; InputError for
-    a model that can't be loaded, a grader that fails, or if no question is left.
+    Errors: ConfigError for an unknown task, level or option, an output of other settings, a GPU, a tracker or vLLM that isn't
+    there; InputError for a model that can't be loaded, a grader that fails, or if no question is left.
     """
     progress = progress or Silent()
+    config.running.check(config.running.report_to)
     pool = gather(sources(config.task, config.option), config.questions, config.seed, config.split)
     if config.rollouts.vllm != "off":
         require("vllm", "vllm")
@@ -234,18 +225,15 @@ def grpo(config: GrpoConfig, progress: Progress | None = None) -> GrpoSummary:
 
 
 def _settings(config: GrpoConfig, pool: Pool) -> dict[str, Any]:
-    """All that the result depends on, as JSON-safe values; the questions and the model by what they hold."""
+    """All options but those of the output, as JSON-safe values; the questions and the model by what they hold."""
     values = dump(config)
     for name in ("output", "overwrite"):
         del values[name]
-    for name in ("save_steps", "keep_every", "sample_every", "samples", "report_to"):
-        del values["running"][name]
     asked = digest(*(text for one in pool.asked for text in (one.question.id, one.question.prompt)))
-    model = Path(located(config.model))
-    held = {"questions": asked} | ({config.model: fingerprint(model, "*.[jst]*[nsa]")} if model.is_dir() else {})
+    found = {"questions": asked} | held(config.model)
     if config.asking.chat_template is not None:
-        held["chat_template"] = fingerprint(config.asking.chat_template)
-    return values | {"held": held}
+        found["chat_template"] = fingerprint(config.asking.chat_template)
+    return values | {"held": found}
 
 
 def _train(config: GrpoConfig, pool: Pool, work: Work, progress: Progress) -> dict[str, Any]:
@@ -261,7 +249,7 @@ def _train(config: GrpoConfig, pool: Pool, work: Work, progress: Progress) -> di
     tasks = ", ".join(f"`{one}`" for one in config.task)
     how = dump(config.reinforcement) | dump(config.rewards) | {"seed": config.seed, "questions": pool.funnel.kept}
     write_card(
-        config.output,
+        work.staged,
         "A model reinforced with GRPO",
         config.model,
         [f"`{config.model}`, reinforced on {tasks} (split {config.split}).", f"{pool.funnel}."],

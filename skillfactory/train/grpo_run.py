@@ -17,7 +17,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from skillfactory.engines.chat import Chat
 from skillfactory.progress import Progress
-from skillfactory.train.checkpoints import METRICS, Work
+from skillfactory.train import outfit
+from skillfactory.train.checkpoints import METRICS, ROLLOUTS, Work
 from skillfactory.train.grpo_trainer import Reinforcer
 from skillfactory.train.loading import Base, saved
 from skillfactory.train.questions import Asked, messages
@@ -42,7 +43,8 @@ class Boundaries(TrainerCallback):  # type: ignore[misc]
             return
         every, most = self._config.running.keep_every, self._config.reinforcement.max_generated_tokens
         if every and step % every == 0:
-            keep(model, self._base, self._end, self._work.folder / "steps" / str(step), bool(self._config.lora.lora_rank))
+            keep(model, self._base, self._end, self._work.staged / "steps" / str(step), bool(self._config.lora.lora_rank))
+            self._work.settle()
         if most is not None and self._totals["generated_tokens"] >= most:
             self.stopped_by = "tokens"
             control.should_training_stop = control.should_log = True
@@ -57,7 +59,7 @@ def keep(model: Any, base: Base, end: int | None, folder: Any, adapters: bool) -
 
 
 def reinforced(config: "GrpoConfig", base: Base, asked: Sequence[Asked], work: Work, progress: Progress) -> dict[str, Any]:
-    """Trains, writes the model into the folder, and gives back the totals."""
+    """Trains, stages the model for the folder, and gives back the totals."""
     watch = Watch(work, progress, "grpo", updates=config.updates)
     ends = ends_of(base)
     end = next((token for token in ends if token != base.tokenizer.eos_token_id), base.tokenizer.eos_token_id)
@@ -65,13 +67,16 @@ def reinforced(config: "GrpoConfig", base: Base, asked: Sequence[Asked], work: W
     trainer = trainer_of(config, base, asked, arguments(config, work.checkpoints, ends), [watch, boundaries])
     trainer.totals = watch.totals
     running, resumed = config.running, work.resume.step if work.resume else 0
-    trainer.samples = Samples(work.folder / "rollouts.jsonl", running.sample_every, running.samples, resumed)
-    result = trainer.train(resume_from_checkpoint=str(work.resume.folder) if work.resume else None)
+    if running.samples:
+        work.own(ROLLOUTS)
+    trainer.samples = Samples(work.folder / ROLLOUTS, running.sample_every, running.samples, resumed)
+    with outfit.tracked(work, running.report_to):
+        result = trainer.train(resume_from_checkpoint=str(work.resume.folder) if work.resume else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.lora.lora_rank:
-        model.save_pretrained(work.folder / "adapter")
+        model.save_pretrained(work.staged / "adapter")
         model = model.merge_and_unload()
-    saved(model, base, end, work.folder)
+    saved(model, base, end, work.staged)
     lines = (work.folder / METRICS).read_text("utf-8").splitlines()
     return {
         "steps": result.global_step // config.updates,
@@ -106,38 +111,19 @@ def trainer_of(
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
         callbacks=list(callbacks),
-        peft_config=_adapters(config),
+        peft_config=outfit.adapters(config.lora),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _adapters(config: "GrpoConfig") -> Any:
-    """The configuration of adapters, None for full fine-tuning."""
-    lora = config.lora
-    if not lora.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.lora_rank,
-        lora_alpha=lora.lora_alpha or 2 * lora.lora_rank,
-        lora_dropout=lora.lora_dropout,
-        target_modules=list(lora.lora_modules) or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
 def arguments(config: "GrpoConfig", checkpoints: Path, ends: Sequence[int]) -> Any:
     """TRL's own configuration. Its step is an update; its batch is a whole mini-batch, which the loss cuts into pieces."""
     rollouts, how, running = config.rollouts, config.reinforcement, config.running
-    on_gpu = running.device != "cpu" and torch.cuda.is_available()
     mini = min(how.mini_batch, rollouts.prompts_per_step)
     return GRPOConfig(
         output_dir=str(checkpoints),
-        use_cpu=not on_gpu,
-        bf16=on_gpu if running.precision == "auto" else running.precision == "bfloat16",
-        gradient_checkpointing=on_gpu if running.gradient_checkpointing == "auto" else running.gradient_checkpointing == "on",
+        **outfit.arguments(running, running.report_to, config.output),
         per_device_train_batch_size=mini * rollouts.group_size,
         gradient_accumulation_steps=1,
         steps_per_generation=rollouts.prompts_per_step // mini,
@@ -169,7 +155,4 @@ def arguments(config: "GrpoConfig", checkpoints: Path, ends: Sequence[int]) -> A
         logging_steps=config.updates,
         save_strategy="steps",
         save_steps=running.save_steps * config.updates,
-        report_to=list(running.report_to) or "none",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
     )

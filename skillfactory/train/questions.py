@@ -27,6 +27,10 @@ class Asking:
     )
     max_prompt_tokens: int = field(default=512, metadata={"help": "questions with longer prompts are refused"})
 
+    def __post_init__(self) -> None:
+        if self.max_prompt_tokens < 1:
+            raise ConfigError(f"max_prompt_tokens: expected 1 or more, came {self.max_prompt_tokens}")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

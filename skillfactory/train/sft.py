@@ -1,19 +1,19 @@
 """Supervised fine-tuning on silver traces: a configuration in, a model folder out. `docs/training.md` is its manual."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from skillfactory.config import dump
-from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.train.cards import write_card
-from skillfactory.train.checkpoints import Work, claimed, fingerprint
+from skillfactory.train.checkpoints import Work, claimed
 from skillfactory.train.examples import Masked, Replay
+from skillfactory.train.fingerprints import fingerprint, held
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,15 @@ class Lora:
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
             raise ConfigError(f"lora_rank: expected 0 (off) or more, came {self.lora_rank}")
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise ConfigError(f"lora_alpha: expected more than 0, came {self.lora_alpha}")
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"lora_dropout: expected 0 or more and less than 1, came {self.lora_dropout}")
 
 
 @dataclass(frozen=True)
-class Running:
-    """Where it runs and what it says; none of this changes what is learnt, but for the precision."""
+class Computing:
+    """On what it computes, and how precisely."""
 
     device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata={"help": "auto is a GPU if there is one"})
     precision: Literal["auto", "bfloat16", "float32"] = field(
@@ -78,6 +80,20 @@ class Running:
     gradient_checkpointing: Literal["auto", "on", "off"] = field(
         default="auto", metadata={"help": "trade time for memory; auto is on on a GPU"}
     )
+
+    def check(self, trackers: Sequence[str]) -> None:
+        """ConfigError if a GPU that is asked for, or one of the trackers, isn't there; loads torch only to look for them."""
+        if self.device == "cuda" or trackers:
+            require("trl", "train")
+            from skillfactory.train.outfit import check
+
+            check(self, trackers)
+
+
+@dataclass(frozen=True)
+class Running(Computing):
+    """Where it runs and what it says; none of this changes what is learnt, but for the precision."""
+
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; the last one is kept, until the end"})
     log_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
     report_to: tuple[str, ...] = field(
@@ -170,10 +186,11 @@ class SftSummary:
 def sft(config: SftConfig, progress: Progress | None = None) -> SftSummary:
     """Trains a model on silver traces into `config.output`, on from the last checkpoint if there is one.
 
-    Errors: ConfigError for an output of other settings or a chat template that can't be trained with; InputError for inputs
-    that can't be used, or if no row is left.
+    Errors: ConfigError for an output of other settings, a chat template that can't be trained with, a GPU or tracker that
+    isn't there; InputError for inputs that can't be used, or if no row is left.
     """
     progress = progress or Silent()
+    config.running.check(config.running.report_to)
     with claimed(config.output, "sft", _settings(config), config.overwrite) as work:
         if work.finished is not None:
             return SftSummary(config.output, work.finished, nothing_to_do=True)
@@ -182,21 +199,17 @@ def sft(config: SftConfig, progress: Progress | None = None) -> SftSummary:
 
 
 def _settings(config: SftConfig) -> dict[str, Any]:
-    """All that the result depends on, as JSON-safe values; files by what they hold."""
+    """All options but those of the output, as JSON-safe values; files by what they hold."""
     values = dump(config)
     for name in ("output", "overwrite"):
         del values[name]
-    for name in ("save_steps", "log_steps", "report_to"):
-        del values["running"][name]
     replays = [Replay.read(text).path for text in config.replay]
     template = [config.chat_template] if config.chat_template else []
     missing = next((path for path in (*config.inputs, *replays, *template) if not path.exists()), None)
     if missing:
         raise InputError(f"{missing}: there is no such file or folder")
-    model = Path(located(config.model))
-    held = {str(path): _held(path) for path in (*config.inputs, *replays, *template)}
-    weights = {config.model: fingerprint(model, "*.[jst]*[nsa]")} if model.is_dir() else {}
-    return values | {"held": held | weights}
+    files = {str(path): _held(path) for path in (*config.inputs, *replays, *template)}
+    return values | {"held": files | held(config.model)}
 
 
 def _held(path: Path) -> str:
@@ -221,9 +234,9 @@ def _train(config: SftConfig, work: Work, progress: Progress) -> dict[str, Any]:
         said = {"rows": material.funnel.to_dict(), "trained_share": round(material.share, 4), "max_length": encoder.limit}
         work.note(**said, planned_steps=_steps(config, len(material.order)))
         model, totals = trained(config, base, material, _steps(config, len(material.order)), work, progress)
-        saved(model, base, encoder.end_token, config.output)
+        saved(model, base, encoder.end_token, work.staged)
     found = {name: round(value, 3) for name, value in totals.items()}
-    _card(config, str(material.funnel), {"share_of_tokens_trained_on": said["trained_share"], **found})
+    _card(config, work.staged, str(material.funnel), {"share_of_tokens_trained_on": said["trained_share"], **found})
     return work.finish(**found)
 
 
@@ -234,10 +247,10 @@ def _steps(config: SftConfig, rows: int) -> int:
     return min(steps, how.max_steps or steps)
 
 
-def _card(config: SftConfig, account: str, results: Mapping[str, Any]) -> None:
+def _card(config: SftConfig, folder: Path, account: str, results: Mapping[str, Any]) -> None:
     inputs = ", ".join(f"`{path}`" for path in config.inputs)
     replay = f", with texts of {', '.join(f'`{text}`' for text in config.replay)} against forgetting" if config.replay else ""
     settings = dump(config.optimisation) | {"seed": config.seed, "masked": config.masked}
     settings |= dump(config.lora) if config.lora.lora_rank else {}
     paragraphs = [f"`{config.model}`, fine-tuned on {inputs}{replay}.", f"{account}."]
-    write_card(config.output, "A model that learnt from silver traces", config.model, paragraphs, settings, results)
+    write_card(folder, "A model that learnt from silver traces", config.model, paragraphs, settings, results)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import torch
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
@@ -17,6 +16,7 @@ from skillfactory.progress import Progress
 from skillfactory.train.checkpoints import Work
 from skillfactory.train.loading import Base
 from skillfactory.train.material import Material
+from skillfactory.train.outfit import adapters, arguments, tracked
 from skillfactory.train.rows import IGNORED
 from skillfactory.train.watch import Watch
 
@@ -55,14 +55,15 @@ def trained(
         train_dataset=_dataset(material),
         processing_class=base.tokenizer,
         callbacks=[watch],
-        peft_config=_adapters(config),
+        peft_config=adapters(config.lora),
     )
     trainer.totals = watch.totals
     trainer.remove_callback(PrinterCallback)
-    result = trainer.train(resume_from_checkpoint=str(work.resume.folder) if work.resume else None)
+    with tracked(work, config.running.report_to):
+        result = trainer.train(resume_from_checkpoint=str(work.resume.folder) if work.resume else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.lora.lora_rank:
-        model.save_pretrained(work.folder / "adapter")
+        model.save_pretrained(work.staged / "adapter")
         model = model.merge_and_unload()
     return model, {"steps": result.global_step, **watch.totals}
 
@@ -74,30 +75,11 @@ def _dataset(material: Material) -> Any:
     return Dataset(table).select(material.order)
 
 
-def _adapters(config: "SftConfig") -> Any:
-    """The configuration of adapters, None for full fine-tuning."""
-    lora = config.lora
-    if not lora.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.lora_rank,
-        lora_alpha=lora.lora_alpha or 2 * lora.lora_rank,
-        lora_dropout=lora.lora_dropout,
-        target_modules=list(lora.lora_modules) or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
 def _arguments(config: "SftConfig", steps: int, checkpoints: Path) -> Any:
     how, running = config.optimisation, config.running
-    on_gpu = running.device != "cpu" and torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(checkpoints),
-        use_cpu=not on_gpu,
-        bf16=on_gpu if running.precision == "auto" else running.precision == "bfloat16",
-        gradient_checkpointing=on_gpu if running.gradient_checkpointing == "auto" else running.gradient_checkpointing == "on",
+        **arguments(running, running.report_to, config.output),
         learning_rate=how.learning_rate,
         lr_scheduler_type=how.schedule,
         warmup_steps=how.warmup,
@@ -116,8 +98,5 @@ def _arguments(config: "SftConfig", steps: int, checkpoints: Path) -> Any:
         logging_steps=running.log_steps,
         save_strategy="steps",
         save_steps=running.save_steps,
-        report_to=list(running.report_to) or "none",
-        disable_tqdm=True,
         log_level="error",
-        dataloader_pin_memory=on_gpu,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from skillfactory.rundir import write_text
+from skillfactory.train.checkpoints import cut
 from skillfactory.train.questions import Asked
 from skillfactory.train.rewards import Judged, Outcome
 
@@ -49,9 +49,7 @@ class Samples:
 
     def __init__(self, path: Path, every: int, count: int, resumed: int) -> None:
         self._path, self._every, self._count = path, every, count
-        if path.exists():  # what comes after the step that is gone on from will be written again
-            lines = path.read_text("utf-8").splitlines(keepends=True)
-            write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resumed))
+        cut(path, resumed)
 
     def add(self, step: int, asked: Sequence[Asked], texts: Sequence[str], found: Sequence[Judged]) -> None:
         """Writes the samples of a step, if it is one to sample: the first responses to the first questions."""
