@@ -54,7 +54,7 @@ def test_the_demo_compares_all_its_arms_and_says_where_things_are(demo: tuple[Pa
         assert f"{folder}/{name}" in printed
         assert (folder / name).exists()
     arms = read(RECIPE).arms
-    assert {"base", "sft", "rl", "skillfactory"} <= {arm.name for arm in arms}
+    assert {"base", "sft", "rl", "star", "skillfactory"} <= {arm.name for arm in arms}
     page = (folder / "report.html").read_text("utf-8")
     numbers = json.loads((folder / "study.json").read_text("utf-8"))
     for arm in arms:
@@ -63,9 +63,9 @@ def test_the_demo_compares_all_its_arms_and_says_where_things_are(demo: tuple[Pa
         assert [cell for cell in numbers["cells"] if (cell["arm"], cell["group"]) == (arm.name, "countdown-3")]
 
 
-def test_both_trainings_of_the_demo_leave_models_and_curves(demo: tuple[Path, Path, str]) -> None:
+def test_all_trainings_of_the_demo_leave_models_and_curves(demo: tuple[Path, Path, str]) -> None:
     folder, _, _ = demo
-    for command, count in (("sft", 1), ("grpo", 2)):
+    for command, count in (("sft", 1), ("star-sft", 2), ("grpo", 3)):
         made = [path.parent for path in folder.glob(f"stages/{command}-*/out/training.json")]
         assert len(made) == count
         for out in made:
