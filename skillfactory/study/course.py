@@ -35,7 +35,7 @@ def conduct(config: StudyConfig, progress: Progress) -> StudySummary:
             failed = error
         equal = equal_steps(made, recipe)
         if failed is None:
-            work(made, equal.nodes.values(), workers, progress)
+            work(made, equal.of(chosen), workers, progress)
         summary = _written(recipe, made, equal)
     if failed is not None:
         raise failed

@@ -19,6 +19,11 @@ class EqualSteps:
     early: set[str] = field(default_factory=set)  # arms of which a kept checkpoint is judged
     notes: list[str] = field(default_factory=list)
 
+    def of(self, chosen: Plan) -> list[str]:
+        """The nodes that judge the arms and seeds of a part of the plan."""
+        wanted = {(each.arm, each.seed) for each in chosen.lineages}
+        return [node for (arm, seed, _), node in self.nodes.items() if (arm, seed) in wanted]
+
 
 def trained(made: Plan, lineage: Lineage) -> Node | None:
     """The finished reinforcement that an arm ends with; None if it ends with something else."""
