@@ -20,12 +20,14 @@ from typing import IO, Any
 import yaml
 
 from skillfactory import __version__
+from skillfactory.errors import InputError
 from skillfactory.rundir import write_text
 from skillfactory.study.plan import Node
 
 _BEAT = 5.0  # seconds between two notes of the time spent
 _PATIENCE = 20.0  # seconds that a process has to end by itself
 _PR_SET_PDEATHSIG = 1
+AGAIN = "--- start"  # begins the line of a log that tells a further start from the one before it
 _DAMAGED = 3  # exit codes of ours, for what a process left that can't be read
 
 
@@ -58,7 +60,10 @@ class Child:
         write_text(node.folder / "recipe.yaml", yaml.safe_dump({node.command: dict(node.options)}, sort_keys=False))
         command = [sys.executable, "-m", "skillfactory", node.command, "--recipe", str(node.folder / "recipe.yaml")]
         threading = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-        with (node.folder / "summary.json").open("wb") as out, (node.folder / "log.txt").open("wb") as log:
+        with (node.folder / "summary.json").open("wb") as out, (node.folder / "log.txt").open("ab") as log:
+            if self._spent.starts > 1:
+                log.write(f"{AGAIN} {self._spent.starts}\n".encode())
+                log.flush()
             self._process = subprocess.Popen(
                 [*command, "--json", "--quiet"],
                 stdin=subprocess.DEVNULL,
@@ -186,7 +191,14 @@ def _cpu_seconds(pid: int) -> float:
 def _spent(node: Node) -> Spent:
     """What earlier starts of a node have cost."""
     path = node.folder / "spent.json"
-    return Spent(**json.loads(path.read_text("utf-8"))) if path.exists() else Spent()
+    if not path.exists():
+        return Spent()
+    try:
+        return Spent(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected what the stage has cost, came something else ({error}); remove the file: only that is lost"
+        ) from error
 
 
 def _rounded(spent: Spent) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skillfactory.errors import SkillFactoryError
+from skillfactory.errors import InputError, SkillFactoryError
 from skillfactory.progress import Progress
-from skillfactory.study.child import Child, Ended, Orphan, start
+from skillfactory.study.child import AGAIN, Child, Ended, Orphan, start
 from skillfactory.study.plan import Node, Plan
 
 _TICK = 0.1  # seconds between two looks at the processes
@@ -34,7 +34,9 @@ class Failure:
     code: int
 
     def __str__(self) -> str:
-        lines = self.log.read_text("utf-8", errors="replace").splitlines()[-_LAST:]
+        lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        begun = max((place for place, line in enumerate(lines, 1) if line.startswith(f"{AGAIN} ")), default=0)
+        lines = lines[begun:][-_LAST:]
         said = "\n".join(f"    {line}" for line in lines) or "    (it said nothing)"
         how = f"ended with exit code {self.code}" if self.code >= 0 else f"was killed by signal {-self.code}"
         return f"stage {self.node.id} {how}:\n{said}\n  all of it: {self.log}"
@@ -52,8 +54,16 @@ def finished(node: Node) -> bool:
 
 def account(node: Node) -> dict[str, Any]:
     """What a finished node cost, and the summary of its command."""
-    found: dict[str, Any] = json.loads(node.note.read_text("utf-8"))
-    return found
+    try:
+        found: dict[str, Any] = json.loads(node.note.read_text("utf-8"))
+        if isinstance(found["summary"], dict):
+            return found
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise InputError(
+        f"{node.note}: expected what the stage {node.id} cost and said, came something else (damaged?); "
+        "remove the file, and the same command asks the stage again, which keeps what it has made"
+    )
 
 
 def work(plan: Plan, nodes: Iterable[str], workers: int, progress: Progress) -> None:
