@@ -3,6 +3,7 @@
 import platform
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,7 +12,7 @@ from skillfactory.report import Arm, Comparison, Study
 from skillfactory.study.costs import MEASURES, stages, trainings
 from skillfactory.study.plan import Plan, value
 from skillfactory.study.recipe import Recipe
-from skillfactory.study.scores import Judged, Row, cell, comparison, groups_of
+from skillfactory.study.scores import Judged, Row, cell, comparison, groups_of, inference
 from skillfactory.study.steps import EqualSteps, budgets
 from skillfactory.study.texts import examples
 from skillfactory.study.work import account, finished
@@ -27,7 +28,8 @@ def gather(recipe: Recipe, made: Plan, equal: EqualSteps) -> tuple[Study, list[d
     """The study as a report takes it, and where each evaluation of an arm and seed lies."""
     rows = [*_rows(recipe, made), *_at_equal_steps(recipe, made, equal)]
     columns = groups_of(rows)
-    found = (cell(row, name, groups) for row in rows for name, (_, groups) in columns.items())
+    found = tuple(filter(None, (cell(row, name, groups) for row in rows for name, (_, groups) in columns.items())))
+    compared = tuple(_comparisons(recipe, rows, columns))
     suites = {each.stage.name: str(value(made.nodes[id], "suite")) for each, id in _evaluations(recipe, made)}
     about = {arm.name: " → ".join(stage.name for stage in arm.stages) or "the base model" for arm in recipe.arms}
     study = Study(
@@ -35,14 +37,14 @@ def gather(recipe: Recipe, made: Plan, equal: EqualSteps) -> tuple[Study, list[d
         about=recipe.run.about,
         arms=tuple(Arm(row.name, row.label, about[row.arm], tuple(row.seeds)) for row in rows),
         groups=tuple(group for group, _ in columns.values()),
-        cells=tuple(filter(None, found)),
-        comparisons=tuple(_comparisons(recipe, rows, columns)),
+        cells=found,
+        comparisons=compared,
         measures=MEASURES,
         trainings=tuple(trainings(made)),
         stages=tuple(stages(made, [row.name for row in rows])),
-        examples=tuple(examples(rows, suites)),
+        examples=tuple(each if each.group in columns else replace(each, group="") for each in examples(rows, suites)),
         intervals=_INTERVALS,
-        notes=(*_missing(recipe, rows), *_given_up(made), *budgets(made), *equal.notes),
+        notes=(*_missing(recipe, rows), *_given_up(made), *budgets(made), *inference(rows, found, compared), *equal.notes),
         settings={"models": ", ".join(recipe.run.model), "seeds": ", ".join(map(str, recipe.run.seeds))},
         versions={"skillfactory": __version__, "python": platform.python_version(), **dict(_versions())},
         command=shlex.join(["skillfactory", "run", str(recipe.path)]),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from skillfactory.evaluation import NUMBERS, question_shares
 from skillfactory.report import Cell, Comparison, Estimate, Group
 from skillfactory.stats import Array, difference, mean, ratio
 from skillfactory.stats import Estimate as Found
+
+
+class Asked(NamedTuple):
+    """What tells a group of questions from another, whatever suites call them."""
+
+    name: str
+    kind: str
+    task: str
+    level: str
+    part: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,15 @@ class Judged:
         """The share of right responses by group and question."""
         return question_shares(self.output)
 
+    @cached_property
+    def asked(self) -> tuple[Asked, ...]:
+        """Its groups, in the suite's order."""
+        return tuple(_asked(group) for group in self.numbers["groups"])
+
+    def shares_of(self, asked: Asked) -> dict[str, float]:
+        """The share of right responses by question; empty if it wasn't asked this group."""
+        return self.shares.get(asked.name, {}) if asked in self.asked else {}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,38 +63,47 @@ class Row:
     seeds: Mapping[int, Judged] = field(default_factory=dict)
 
 
-def groups_of(rows: Sequence[Row]) -> dict[str, tuple[Group, tuple[str, ...]]]:
-    """The columns of the table, each with the groups of questions that it is of: kinds first, then what they are means of."""
-    kinds: dict[str, list[str]] = {}
-    about: dict[str, Mapping[str, Any]] = {}
-    for judged in (judged for row in rows for judged in row.seeds.values()):
-        for group in judged.numbers["groups"]:
-            names = kinds.setdefault(group["kind"], [])
-            if group["name"] not in names:
-                names.append(group["name"])
-                about[group["name"]] = group
-    found: dict[str, tuple[Group, tuple[str, ...]]] = {}
-    for kind, names in kinds.items():
-        if len(names) > 1:
-            name = f"mean {kind}"
-            found[name] = Group(name, f"{kind}, mean", f"the mean of {', '.join(names)}"), tuple(names)
+def groups_of(rows: Sequence[Row]) -> dict[str, tuple[Group, tuple[Asked, ...]]]:
+    """The columns of the table, each with the groups of questions that it is of: kinds first, then what they are means of.
+
+    Groups that only share their name have columns of their own, whose names say in what they differ.
+    """
+    all_ = list(dict.fromkeys(asked for row in rows for judged in row.seeds.values() for asked in judged.asked))
+    named = {asked: asked.name + _difference(asked, [each for each in all_ if each.name == asked.name]) for asked in all_}
+    kinds = list(dict.fromkeys(asked.kind for asked in all_))
+    found: dict[str, tuple[Group, tuple[Asked, ...]]] = {}
+    for kind in kinds:
+        members = [asked for asked in all_ if asked.kind == kind]
+        if len({asked.name for asked in members}) < len(members):
+            continue  # no evaluation has all of them: a mean would be of nothing
+        if len(members) > 1:
+            told = ", ".join(named[asked] for asked in members)
+            found[f"mean {kind}"] = Group(f"mean {kind}", f"{kind}, mean", f"the mean of {told}"), tuple(members)
         else:
-            found[names[0]] = _group(about[names[0]]), (names[0],)
-    for names in kinds.values():
-        found |= {name: (_group(about[name]), (name,)) for name in names if name not in found}
+            found[named[members[0]]] = _group(named[members[0]], members[0]), tuple(members)
+    for asked in sorted(all_, key=lambda asked: kinds.index(asked.kind)):
+        found.setdefault(named[asked], (_group(named[asked], asked), (asked,)))
     return found
 
 
-def cell(row: Row, column: str, groups: Sequence[str]) -> Cell | None:
+def _difference(asked: Asked, others: Sequence[Asked]) -> str:
+    """In what a group differs from others of its name, as the end of its column's name."""
+    fields = [name for place, name in enumerate(Asked._fields) if len({other[place] for other in others}) > 1]
+    return f" ({', '.join(f'{name} {getattr(asked, name)}'.strip() for name in fields)})" if fields else ""
+
+
+def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
     """What an arm did on some groups, over its seeds; None if it was not asked all of them."""
     tables = _tables([row], groups, row.seeds)
     if tables is None:
         return None
-    told = [_numbers(judged, groups) for judged in row.seeds.values()]
+    told = [numbers for judged in row.seeds.values() if (numbers := _numbers(judged, groups)) is not None]
+    if len(told) < len(row.seeds):
+        return None  # other groups belong to the kind too
     return Cell(
         row.name,
         column,
-        accuracy=_estimate(mean(tables[0])),
+        accuracy=_share(mean(tables[0])),
         questions=sum(table.shape[1] for table in tables[0]),
         responses=sum(int(numbers["responses"]) for numbers in told),
         first_try=_mean(told, "first_right"),
@@ -89,7 +117,7 @@ def cell(row: Row, column: str, groups: Sequence[str]) -> Cell | None:
     )
 
 
-def comparison(row: Row, baseline: Row, column: str, groups: Sequence[str], note: str = "") -> Comparison | None:
+def comparison(row: Row, baseline: Row, column: str, groups: Sequence[Asked], note: str = "") -> Comparison | None:
     """One arm against another on some groups, over the seeds and questions that both have; None if there are none."""
     seeds = [seed for seed in row.seeds if seed in baseline.seeds]
     tables = _tables([row, baseline], groups, seeds)
@@ -99,19 +127,37 @@ def comparison(row: Row, baseline: Row, column: str, groups: Sequence[str], note
     return Comparison(row.name, baseline.name, column, gained, factor, note)
 
 
-def _group(about: Mapping[str, Any]) -> Group:
-    where = f"{about['task']}, level {about['level']}" if about["level"] else str(about["task"])
-    return Group(about["name"], about["name"], f"{about['kind']}: {where}")
+def inference(rows: Sequence[Row], cells: Sequence[Cell], compared: Sequence[Comparison]) -> Iterator[str]:
+    """What a reader should know of the tokens of responses where arms with other numbers of retries are compared."""
+    retries = {row.name: {judged.numbers.get("retry", 0) for judged in row.seeds.values()} for row in rows}
+    labels = {row.name: row.label for row in rows}
+    tokens = {(cell.arm, cell.group): cell.tokens for cell in cells}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for each in compared:
+        one, other = (tokens.get((name, each.group)) or 0.0 for name in (each.arm, each.baseline))
+        if retries[each.arm] != retries[each.baseline] and max(one, other) > 1.05 * min(one, other):
+            found.setdefault((each.arm, each.baseline), {})[f"{each.group} {one:,.0f} and {other:,.0f}"] = None
+    for (arm, baseline), told in found.items():
+        yield f"{labels[arm]} and {labels[baseline]} take other numbers of tokens a response: {', '.join(told)}"
 
 
-def _tables(rows: Sequence[Row], groups: Sequence[str], seeds: Sequence[int] | Mapping[int, Any]) -> list[list[Array]] | None:
+def _asked(about: Mapping[str, Any]) -> Asked:
+    return Asked(*(str(about.get(name) or "") for name in Asked._fields))
+
+
+def _group(name: str, asked: Asked) -> Group:
+    where = f"{asked.task}, level {asked.level}" if asked.level else asked.task
+    return Group(name, name, f"{asked.kind}: {where}")
+
+
+def _tables(rows: Sequence[Row], groups: Sequence[Asked], seeds: Sequence[int] | Mapping[int, Any]) -> list[list[Array]] | None:
     """For each row, for each group, the shares of seeds × questions that all of them have; None if there are none."""
     judged = [[row.seeds[seed] for seed in seeds] for row in rows]
-    asked = {name: list(_shared([one.shares.get(name, {}) for several in judged for one in several])) for name in groups}
+    asked = {group: list(_shared([one.shares_of(group) for several in judged for one in several])) for group in groups}
     if not seeds or not all(asked.values()):
         return None
     return [
-        [np.array([[one.shares[name][question] for question in asked[name]] for one in several]) for name in groups]
+        [np.array([[one.shares_of(group)[question] for question in asked[group]] for one in several]) for group in groups]
         for several in judged
     ]
 
@@ -122,10 +168,11 @@ def _shared(several: Sequence[Mapping[str, float]]) -> Iterator[str]:
     return (question for question in first if all(question in other for other in several))
 
 
-def _numbers(judged: Judged, groups: Sequence[str]) -> Mapping[str, Any]:
-    """The numbers of a group, or of the kind that has these groups."""
+def _numbers(judged: Judged, groups: Sequence[Asked]) -> Mapping[str, Any] | None:
+    """The numbers of a group, or of the kind that has these groups in whatever order; None if there is no such kind."""
     entries: list[Mapping[str, Any]] = [*judged.numbers["groups"], *judged.numbers["kinds"]]
-    return next(entry for entry in entries if tuple(entry.get("groups", (entry.get("name"),))) == tuple(groups))
+    wanted = {group.name for group in groups}
+    return next((entry for entry in entries if {*entry.get("groups", (entry.get("name"),))} == wanted), None)
 
 
 def _mean(told: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -136,3 +183,9 @@ def _mean(told: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _estimate(found: Found) -> Estimate:
     return Estimate(found.value, found.low, found.high)
+
+
+def _share(found: Found) -> Estimate:
+    """An estimate of a share: its interval ends where shares do."""
+    low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
+    return Estimate(found.value, low, high)
