@@ -13,8 +13,15 @@ PROMPT = 128  # tokens of a prompt, where nothing is known: Countdown's has abou
 MARGIN = 0.9  # share of the memory that vLLM takes, by default
 
 
-def plan_texts(title: str, model: str, texts: Mapping[str, tuple[int, int]], planning: Planning, *notes: str) -> Plan:
-    """The plan of asking for `texts`: a kind → how many, and the tokens that one may have at most."""
+def plan_texts(
+    title: str,
+    model: str,
+    texts: Mapping[str, tuple[int, int]],
+    planning: Planning,
+    *notes: str,
+    counts: Mapping[str, None] | None = None,
+) -> Plan:
+    """The plan of asking for `texts`: a kind → how many, and the tokens that one may have at most. `counts`: kinds unknown."""
     known, card = sized(model, planning.parameters), gpu(planning.gpu)
     longest = PROMPT + max((limit for _, limit in texts.values()), default=0)
     tokens = {kind: count * planning.response(limit) for kind, (count, limit) in texts.items()}
@@ -29,7 +36,9 @@ def plan_texts(title: str, model: str, texts: Mapping[str, tuple[int, int]], pla
     return Plan(
         title,
         known,
-        {**{kind: count for kind, (count, _) in texts.items()}, "generated tokens": sum(tokens.values())},
+        {**{kind: count for kind, (count, _) in texts.items()}, **counts, "generated tokens": None}
+        if counts
+        else {**{kind: count for kind, (count, _) in texts.items()}, "generated tokens": sum(tokens.values())},
         memory,
         {kind: value / 3600 / planning.gpus for kind, value in seconds.items()},
         card,

@@ -98,7 +98,7 @@ class Plan:
     @property
     def line(self) -> str:
         """The plan in one line."""
-        counts = ", ".join(f"{'?' if count is None else f'{count:,.0f}'} {name}" for name, count in self.counts.items())
+        counts = ", ".join(f"{'unknown' if count is None else f'{count:,.0f}'} {name}" for name, count in self.counts.items())
         memory = f"; {self.total_memory / GIB:,.1f} GiB{self._verdict()}" if self.memory else ""
         return f"{counts}{memory}; {f'about {self.total_hours:,.1f} h' if self.hours else 'time unknown'}"
 

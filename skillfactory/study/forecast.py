@@ -31,7 +31,9 @@ def forecasts(made: Plan, planning: Planning) -> dict[str, Forecast]:
 def summary(found: Mapping[str, Forecast], planning: Planning) -> Iterator[str]:
     """Lines about all stages: their hours, one after another, and what the forecasts assume."""
     hours = sum(forecast.total_hours for forecast in found.values())
-    yield f"forecast on {planning.gpus} {gpu(planning.gpu).title}: about {hours:,.1f} hours, one stage after another"
+    unknown = [name for name, forecast in found.items() if not forecast.hours]
+    without = f", without {', '.join(unknown)}, whose time is unknown" if unknown else ""
+    yield f"forecast on {planning.gpus} {gpu(planning.gpu).title}: about {hours:,.1f} hours, one stage after another{without}"
     notes = dict.fromkeys(f"  {forecast.title}: {note}" for forecast in found.values() for note in forecast.notes)
     yield from notes
 
@@ -73,7 +75,12 @@ def _curated(config: CurateConfig, model: str, planning: Planning) -> Forecast:
     notes = ["an attempt without an answer gets no reflection"] if config.reflections else []
     if config.questions is None:
         return plan_texts(
-            "curate", model, {}, planning, "all questions of a data set: their number isn't known before they are read"
+            "curate",
+            model,
+            {},
+            planning,
+            "all questions of a data set: their number isn't known before they are read",
+            counts={"attempts": None},
         )
     how = config.curation()
     grid = (len(how.variants) + (len(how.hints.variants) if how.hints else 0)) * how.samples
@@ -92,6 +99,8 @@ def _evaluated(config: EvaluateConfig, model: str, planning: Planning) -> Foreca
     groups = config.chosen()
     open_ = [group.name for group in groups if group.questions is None]
     notes = [f"without {', '.join(open_)}: the size of a data set isn't known before it is read"] if open_ else []
+    if len(open_) == len(groups):
+        return plan_texts("evaluate", model, {}, planning, *notes, counts={"responses": None})
     responses = sum((group.questions or 0) * group.samples for group in groups)
     limit = max((group.max_tokens for group in groups), default=0)
     texts = {"responses": (responses * max(config.retry, 1), limit)}
