@@ -33,10 +33,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished study."""
     folder = tmp_path_factory.mktemp("loop")
     (folder / "study.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
-    command = [sys.executable, "-m", "skillfactory", "run", str(folder / "study.yaml"), "--quiet"]
+    study(folder / "study.yaml")
+    return folder / "study"
+
+
+def study(*arguments: str | Path) -> None:
+    """Runs a study."""
+    command = [sys.executable, "-m", "skillfactory", "run", *map(str, arguments), "--quiet"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "study"
 
 
 def numbers(folder: Path) -> dict[str, Any]:
@@ -86,3 +91,8 @@ def test_the_page_shows_curves_and_responses(folder: Path) -> None:
     assert "SkillFactory → GRPO" in page
     assert page.count("<details") >= 3
     assert all(title in page for title in ("Reward", "SFT: loss", "countdown-4", "skillfactory run"))
+
+
+def test_the_same_recipe_in_another_folder_gives_the_same_table(folder: Path, tmp_path: Path) -> None:
+    study(folder.parent / "study.yaml", "--output", str(tmp_path / "other"))
+    assert (tmp_path / "other" / "table.md").read_bytes() == (folder / "table.md").read_bytes()
