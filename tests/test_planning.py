@@ -177,3 +177,18 @@ def test_a_dry_run_prints_a_plan_writes_nothing_and_loads_nothing_heavy(stage: s
 def test_the_hours_of_a_reinforcement_count_its_passes(how: Reinforcement, passes: int) -> None:
     unit = plan_grpo(GRPO, Planning()).hours["train"] / 5
     assert plan_grpo(replace(GRPO, reinforcement=how), Planning()).hours["train"] == pytest.approx(passes * unit)
+
+
+def test_what_a_study_asks_of_data_of_unknown_size_is_unknown_and_left_out_of_the_sum(tmp_path: Path) -> None:
+    group = "{name: far, kind: other, task: openthoughts, samples: 1}"
+    (tmp_path / "suite.yaml").write_text(f"groups:\n  - {group}\n", "utf-8")
+    stages = f"stages:\n  eval: {{command: evaluate, suite: {tmp_path}/suite.yaml}}\n"
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        f"run: {{output: {tmp_path}/out, model: [{QWEN}]}}\n{stages}arms: {{base: []}}\nevaluate: [eval]\n", "utf-8"
+    )
+    found = forecasts(plan(read(path)), Planning())
+    (name,) = found
+    assert found[name].line.startswith("unknown responses, unknown generated tokens")
+    assert found[name].line.endswith("time unknown")
+    assert next(summary(found, Planning())).endswith(f"one stage after another, without {name}, whose time is unknown")

@@ -134,6 +134,10 @@ def test_a_failed_stage_is_named_with_its_last_words_and_the_others_finish(tmp_p
     assert f"    {log.read_text('utf-8').splitlines()[-1]}\n  all of it: {log}\n" in ended.stderr
     assert {name.rpartition("-")[0] for name in stages(tmp_path)} == {"attempts", "eval"}
     assert "Traceback" not in ended.stderr
+    before = log.read_text("utf-8")
+    again = run(path)
+    assert log.read_text("utf-8") == f"{before}--- start 2\n{before}", "a further start leaves what an earlier one said"
+    assert "--- start" not in again.stderr
 
 
 def at_work(folder: Path) -> list[psutil.Process]:

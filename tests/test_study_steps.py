@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from skillfactory.errors import InputError
+from skillfactory.study.child import start
 from skillfactory.study.plan import Plan, plan, value
 from skillfactory.study.recipe import Recipe, read
 from skillfactory.study.steps import budgets, equal_steps, trained
+from skillfactory.study.work import account
 
 STAGES: dict[str, Any] = {
     "sft": {"command": "sft", "inputs": ["traces"]},
@@ -107,3 +111,30 @@ def test_other_budgets_are_told_by_the_recipe_and_by_what_was_generated(tmp_path
     assert told == (
         "the recipe gives arms different numbers of RL tokens (max_generated_tokens): rl 1,000, full 1,000, longer 5,000"
     )
+
+
+def test_a_part_of_a_study_judges_its_own_arms_only(tmp_path: Path) -> None:
+    recipe, made = study(tmp_path)
+    train(made, "full", steps=7)
+    train(made, "rl", steps=40, kept=(6,))
+    found = equal_steps(made, recipe)
+    assert found.of(plan(recipe, ("full",))) == [found.nodes["full", 0, "eval"]]
+    assert found.of(plan(recipe, ("base",))) == []
+    assert sorted(found.of(made)) == sorted(found.nodes.values())
+
+
+def test_a_damaged_note_of_a_stage_is_named_with_what_to_do(tmp_path: Path) -> None:
+    _, made = study(tmp_path)
+    train(made, "rl", steps=5)
+    node = made.nodes[next(each for each in made.lineages if each.arm == "rl").nodes[-1]]
+    for torn in ('{"summary": {"st', "", "[]", "{}", "\x00"):
+        node.note.write_text(torn, "utf-8")
+        with pytest.raises(
+            InputError, match=r"done.json: expected what the stage .* remove the file, and the same command asks"
+        ):
+            account(node)
+    (node.folder / "spent.json").write_text('{"seconds": 1, "', "utf-8")
+    with pytest.raises(
+        InputError, match=r"spent.json: expected what the stage has cost, .*; remove the file: only that is lost"
+    ):
+        start(node, None)
