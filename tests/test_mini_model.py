@@ -9,8 +9,10 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from skillfactory.embedded import located
+from skillfactory.errors import ConfigError
 from skillfactory.markup import parse
 from skillfactory.mini.probe import Prober
+from skillfactory.mini.stage import MiniConfig
 from skillfactory.mini.texts import Piece, Text, Writer, chat
 from skillfactory.mini.train import Run, TrainConfig, first_losses, loss_on_new_texts, train
 from skillfactory.seeds import rng
@@ -114,3 +116,11 @@ def test_far_from_its_question_it_still_attempts_reviews_and_copies(size: int) -
         assert found.sound > (0.8 if size == 3 else 0.5)
         assert found.reviewed > 0.85
         assert found.copied > 0.85
+
+
+def test_only_what_writes_needs_an_output() -> None:
+    assert MiniConfig("texts").output is None
+    assert MiniConfig("probe").output is None
+    for action in ("train", "replay"):
+        with pytest.raises(ConfigError, match=f"mini {action} needs --output"):
+            MiniConfig(action)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ class MiniConfig:
     def __post_init__(self) -> None:
         if self.n < 0 or self.steps < 1 or self.processes not in (1, 2):
             raise ConfigError("mini: expected n of 0 or more, steps of 1 or more, and 1 or 2 processes")
-        if self.action != "texts" and self.output is None:
+        if self.action in ("train", "replay") and self.output is None:
             raise ConfigError(f"mini {self.action} needs --output")
 
 

@@ -60,7 +60,7 @@ class Reinforcement:
         metadata={"help": "course of the learning rate; all but the first need to know the steps"},
     )
     warmup: int = field(default=0, metadata={"help": "steps in which the learning rate rises"})
-    steps: int | None = field(default=150, metadata={"help": "steps; none leaves the end to --max-generated-tokens"})
+    steps: int | None = field(default=150, metadata={"help": "steps; with none, max_generated_tokens ends it"})
     max_generated_tokens: int | None = field(
         default=None,
         metadata={"help": "stop after the step that brings the tokens of all responses to so many", "shown": "no limit"},
