@@ -123,4 +123,4 @@ def test_only_what_writes_needs_an_output() -> None:
     assert MiniConfig("probe").output is None
     for action in ("train", "replay"):
         with pytest.raises(ConfigError, match=f"mini {action} needs --output"):
-            MiniConfig(action)  # type: ignore[arg-type]
+            MiniConfig(action)
