@@ -1,20 +1,27 @@
 """Laws of the embedded base model: its files, its tokenizer, the recipe that made it, what it can do far from its question."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from random import Random
 
 import numpy as np
+import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from skillfactory.embedded import located
-from skillfactory.errors import ConfigError
+from skillfactory.errors import ConfigError, InputError, RunLockedError
 from skillfactory.markup import parse
 from skillfactory.mini.probe import Prober
+from skillfactory.mini.schedule import TrainConfig
 from skillfactory.mini.stage import MiniConfig
 from skillfactory.mini.texts import Piece, Text, Writer, chat
-from skillfactory.mini.train import Run, TrainConfig, first_losses, loss_on_new_texts, train
+from skillfactory.mini.train import Run, first_losses, loss_on_new_texts, train
+from skillfactory.rundir import locked
 from skillfactory.seeds import rng
 
 FOLDER = Path(located("mini"))
@@ -89,16 +96,104 @@ def test_the_embedded_model_has_the_loss_that_the_recipe_ended_with() -> None:
     assert loss_on_new_texts(run) == pytest.approx(made["loss_on_new_texts"], rel=2e-3)
 
 
-def test_one_process_and_two_make_the_same_weights_and_a_stop_changes_nothing(tmp_path: Path) -> None:
-    for processes in (1, 2):
-        train(TrainConfig(tmp_path / str(processes), steps=3, processes=processes))
-    stopped = Run(TrainConfig(tmp_path / "stopped", steps=3, processes=1))
-    stopped.advance(range(2), shared=False)
-    (tmp_path / "stopped").mkdir()
-    stopped.save(tmp_path / "stopped")
-    train(TrainConfig(tmp_path / "stopped", steps=3, processes=1))
-    weights = {name: (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("1", "2", "stopped")}
-    assert weights["1"] == weights["2"] == weights["stopped"]
+def started(output: Path, steps: int, processes: int) -> subprocess.Popen[str]:
+    """A process that trains into `output`, with a checkpoint after every step."""
+    code = "import sys; from pathlib import Path; from skillfactory.mini.schedule import TrainConfig; "
+    code += "from skillfactory.mini.train import train; "
+    code += "output, steps, processes = sys.argv[1:]; "
+    code += "train(TrainConfig(Path(output), int(steps), processes=int(processes), save_steps=1))"
+    command = [sys.executable, "-c", code, str(output), str(steps), str(processes)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def metrics(output: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl without their times."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [{name: value for name, value in line.items() if name != "cpu_seconds"} for line in lines]
+
+
+def await_first_step(output: Path, process: subprocess.Popen[str]) -> None:
+    while not (output / "checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training of few steps that nothing disturbed."""
+    output = tmp_path_factory.mktemp("trained") / "whole"
+    train(TrainConfig(output, steps=5, processes=1, save_steps=1))
+    return output
+
+
+def test_one_process_and_two_make_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    train(TrainConfig(tmp_path, steps=5, processes=2))
+    assert (tmp_path / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+
+
+def test_a_training_that_was_killed_ends_in_the_weights_and_losses_of_an_undisturbed_one(whole: Path, tmp_path: Path) -> None:
+    process = started(tmp_path, 5, 1)
+    await_first_step(tmp_path, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(metrics(tmp_path)) < 5
+    train(TrainConfig(tmp_path, steps=5, processes=1, save_steps=1))
+    assert (tmp_path / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+    assert metrics(tmp_path) == metrics(whole)
+    assert [line["step"] for line in metrics(whole)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("late", "message"),
+    [(False, "the second process of the training ended at its start (exit code -9); "), (True, "lost each other (")],
+)
+def test_a_training_whose_second_process_dies_ends_and_says_so(tmp_path: Path, late: bool, message: str) -> None:
+    process = started(tmp_path, 3000, 2)
+    try:
+        if late:
+            await_first_step(tmp_path, process)
+        # torch's spawn has a process of its own for semaphores, which isn't the one that trains.
+        while not (
+            others := [child for child in psutil.Process(process.pid).children() if "spawn_main" in str(child.cmdline())]
+        ):
+            assert process.poll() is None
+            time.sleep(0.005)
+        others[0].kill()
+        told = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert message in told
+    assert "--processes 1 does without a second process" in told
+
+
+def test_two_trainings_are_never_at_work_in_one_folder(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(RunLockedError, match="another process is at work"):
+        train(TrainConfig(tmp_path, steps=1, processes=1))
+
+
+def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_named_with_the_remedy(whole: Path, tmp_path: Path) -> None:
+    good = (whole / "checkpoint.pt").read_bytes()
+    run = Run(TrainConfig(tmp_path, steps=5))
+    for damaged in (b"", b"junk", b"PK\x03\x04", good[: len(good) // 2]):
+        (tmp_path / "checkpoint.pt").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"checkpoint\.pt: damaged \(.*remove it, and the training starts anew"):
+            run.load(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(good)
+    with pytest.raises(ConfigError, match=r"holds a training with other settings .*'steps': 5.*; give another --output"):
+        Run(TrainConfig(tmp_path, steps=6)).load(tmp_path)
+
+
+def test_the_command_trains_as_the_recipe_does_and_refuses_what_can_not_be() -> None:
+    options, recipe = MiniConfig(), TrainConfig(Path("unused"))
+    made = json.loads((FOLDER / "made.json").read_text("utf-8"))
+    assert (options.steps, options.seed, options.processes) == (recipe.steps, recipe.seed, recipe.processes)
+    assert recipe.settings() == {name: made[name] for name in ("steps", "seed", "rate")}
+    with pytest.raises(ConfigError, match="save_steps: expected 1 or more, came 0"):
+        TrainConfig(Path("unused"), save_steps=0)
+    with pytest.raises(ConfigError, match="processes: expected 1 or 2, came 3"):
+        TrainConfig(Path("unused"), processes=3)
 
 
 def test_texts_are_a_function_of_seed_step_and_shard() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skillfactory.errors import ConfigError
+from skillfactory.mini.schedule import TrainConfig
 from skillfactory.progress import Progress
 
 
@@ -24,8 +25,8 @@ class MiniConfig:
     output: Path | None = field(default=None, metadata={"help": "train: a folder; replay: a .jsonl file", "shown": "none"})
     n: int = field(default=3, metadata={"help": "texts to show or to write; probe: questions of each kind"})
     model: str = field(default="mini", metadata={"help": "probe: the model"})
-    steps: int = field(default=6000, metadata={"help": "train: steps of 4,096 tokens"})
-    processes: int = field(default=2, metadata={"help": "train: 1 or 2; they make the same weights"})
+    steps: int = field(default=TrainConfig.steps, metadata={"help": "train: steps of 4,096 tokens"})
+    processes: int = field(default=TrainConfig.processes, metadata={"help": "train: 1 or 2; they make the same weights"})
     seed: int = field(default=0, metadata={"help": "seed of the texts and of the first weights"})
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ def mini(config: MiniConfig, progress: Progress) -> Any:
         from skillfactory.mini.replay import replay
 
         return Written(config.output, replay(config.output, config.n, config.seed))
-    from skillfactory.mini.train import TrainConfig, train
+    from skillfactory.mini.train import train
 
     return train(TrainConfig(config.output, config.steps, config.seed, config.processes), progress)
 

@@ -6,11 +6,11 @@ promised for the same versions of torch on the same kind of CPU only.
 """
 
 import json
-import os
-import socket
+import pickle
+import struct
 import time
+import zipfile
 from collections import deque
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -20,33 +20,25 @@ from skillfactory import seeds
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.mini.model import make_model, save_model
 from skillfactory.mini.packing import SHARD_TOKENS, Packer
+from skillfactory.mini.pair import add_gradients, together
+from skillfactory.mini.schedule import PHASES, SHARDS, TrainConfig, length_at, rate_at
 from skillfactory.mini.texts import Writer
 from skillfactory.mini.tokens import make_tokenizer, vocabulary_of
 from skillfactory.progress import Progress, Silent
-from skillfactory.rundir import write_text
+from skillfactory.rundir import locked, replacing, write_text
 
-SHARDS = 2
-PHASES = ((0.35, 512), (0.85, 1024), (1.0, 2048))  # up to this share of the steps: tokens of a context
-RATE, WARM_UP, HOLD, FLOOR = 4e-3, 50, 0.3, 0.02
-CHECKPOINT = 100  # steps
 WORDS = "system user assistant"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train."""
-
-    output: Path
-    steps: int = 8000
-    seed: int = 0
-    processes: int = 2
-    rate: float = RATE
-
-    def __post_init__(self) -> None:
-        if self.processes not in (1, SHARDS):
-            raise ConfigError(f"processes: expected 1 or {SHARDS}, came {self.processes}")
-        if self.steps < 1:
-            raise ConfigError(f"steps: expected 1 or more, came {self.steps}")
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
+RECENT = 100  # steps whose mean loss is told
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)  # of torch.load
 
 
 def vocabulary(seed: int) -> list[str]:
@@ -57,17 +49,6 @@ def vocabulary(seed: int) -> list[str]:
     return vocabulary_of(
         [WORDS, *(word for words in mini_words() for word in words), *(writer.text(random).whole for _ in range(4000))]
     )
-
-
-def length_at(step: int, steps: int) -> int:
-    """Tokens of a context at a step."""
-    return next(length for until, length in PHASES if step < until * steps or until == 1.0)
-
-
-def rate_at(step: int, steps: int, peak: float) -> float:
-    """The learning rate at a step: a warm-up, a plateau, a straight line down."""
-    done = step / steps
-    return peak * min(1.0, (step + 1) / WARM_UP) * (1.0 if done < HOLD else max(FLOOR, (1 - done) / (1 - HOLD)))
 
 
 class Run:
@@ -90,6 +71,8 @@ class Run:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.recent: deque[float] = deque(maxlen=RECENT)  # losses
+        self.lines: list[dict[str, Any]] = []  # of metrics.jsonl
 
     def loss(self, step: int, shard: int) -> Any:
         """The loss of one shard of a step, which can be differentiated."""
@@ -104,7 +87,7 @@ class Run:
         return (losses * weight).sum() / weight.sum()
 
     def advance(self, shards: range, shared: bool) -> float:
-        """Takes one step on the gradients of all shards, of which `shards` are this process's; gives the mean loss of these."""
+        """The mean loss of `shards`, this process's, after one step on the gradients of all of them."""
         import torch
 
         total = 0.0
@@ -113,11 +96,7 @@ class Run:
             loss.backward()
             total += loss.item() / len(shards)
         if shared:
-            torch.distributed.all_reduce(flat := torch.cat([weight.grad.view(-1) for weight in self.model.parameters()]))
-            for weight, part in zip(
-                self.model.parameters(), flat.split([w.numel() for w in self.model.parameters()]), strict=True
-            ):
-                weight.grad.copy_(part.view_as(weight))
+            add_gradients(list(self.model.parameters()))
         for weight in self.model.parameters():
             weight.grad.div_(SHARDS)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -128,33 +107,56 @@ class Run:
             optimizer.zero_grad()
         self.step += 1
         self.tokens += SHARDS * SHARD_TOKENS
+        self.recent.append(total)
         return total
 
     def save(self, folder: Path) -> None:
-        """Keeps all that the training goes on from, in one file, at once or not at all."""
+        """Keeps all that the training goes on from, in one file, at once or not at all; then writes metrics.jsonl."""
         import torch
 
+        told = {"step": self.step, "loss": round(mean(self.recent), 4), "tokens": self.tokens}
+        self.lines.append({**told, "cpu_seconds": round(self.seconds)})
         states = [optimizer.state_dict() for optimizer in self.optimizers]
-        kept: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "seed": self.config.seed}
-        kept |= {"settings": _settings(self.config), "model": self.model.state_dict(), "optimizers": states}
-        new = folder / "checkpoint.new"
-        torch.save(kept, new)
-        new.replace(folder / "checkpoint.pt")
+        kept: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "recent": list(self.recent)}
+        kept |= {
+            "settings": self.config.settings(),
+            "lines": self.lines,
+            "model": self.model.state_dict(),
+            "optimizers": states,
+        }
+        with replacing(folder / CHECKPOINT) as file:
+            torch.save(kept, file)
+        self.log(folder)
+
+    def log(self, folder: Path) -> None:
+        """Writes metrics.jsonl as of the last checkpoint, so that no stop leaves a step out of it or in it twice."""
+        write_text(folder / METRICS, "".join(f"{json.dumps(line)}\n" for line in self.lines))
 
     def load(self, folder: Path) -> None:
-        """Takes up what `save` kept, if it did; ConfigError if that was with other settings."""
+        """Takes up what `save` kept, if it did; ConfigError if that was with other settings, InputError if it is damaged."""
         import torch
 
-        path = folder / "checkpoint.pt"
+        path = folder / CHECKPOINT
         if not path.exists():
             return
-        kept = torch.load(path, weights_only=True)
-        if kept["settings"] != _settings(self.config):
-            raise ConfigError(f"{folder} holds a training with other settings ({kept['settings']}); give another --output")
-        self.model.load_state_dict(kept["model"])
-        for optimizer, state in zip(self.optimizers, kept["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.step, self.tokens, self.seconds = kept["step"], kept["tokens"], kept["seconds"]
+        try:
+            if not zipfile.is_zipfile(path):  # torch would take it for a format of old
+                raise ValueError("not a whole file of torch.save")
+            kept = torch.load(path, weights_only=True)
+            settings, expected = kept["settings"], self.config.settings()
+            if settings == expected:
+                self.model.load_state_dict(kept["model"])
+                for optimizer, state in zip(self.optimizers, kept["optimizers"], strict=True):
+                    optimizer.load_state_dict(state)
+                self.step, self.tokens, self.seconds = kept["step"], kept["tokens"], kept["seconds"]
+                self.recent.extend(kept["recent"])
+                self.lines = kept["lines"]
+        except _UNREADABLE as error:
+            reason = str(error).partition("\n")[0][:200]
+            remedy = "remove it, and the training starts anew, or choose another --output"
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {reason}); {remedy}") from error
+        if settings != expected:
+            raise ConfigError(f"{folder} holds a training with other settings ({settings}); give another --output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class TrainSummary:
     steps: int
     tokens: int
     parameters: int
-    loss: float  # mean of the last 100 steps
+    loss: float  # mean of the last RECENT steps
     seconds: float  # CPU, all processes
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,73 +182,51 @@ class TrainSummary:
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
-    """Trains a base model into `config.output`, which may hold an unfinished training of the same settings, and saves it."""
+    """What a training came to that made a base model in `config.output`, which may hold an unfinished one of the same settings.
+
+    Errors: RunLockedError if another training is at work there; EngineError if one of two processes is lost; see `Run.load`.
+    """
     if config.output.exists() and not config.output.is_dir():
         raise InputError(f"{config.output} is a file; give a folder")
     config.output.mkdir(parents=True, exist_ok=True)
-    if config.processes == 1:
-        return _work(0, config, progress or Silent())
-    import torch
-
-    with closing(socket.socket()) as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    other = torch.multiprocessing.get_context("spawn").Process(target=_meet, args=(1, config, port, Silent()), daemon=True)
-    other.start()
-    summary = _meet(0, config, port, progress or Silent())
-    other.join()
-    return summary
+    with locked(config.output):
+        if config.processes == 1:
+            return _finish(_course(0, config, progress or Silent()))
+        first: Run = together(_course, config, progress or Silent(), Silent())
+        return _finish(first)
 
 
-def _meet(rank: int, config: TrainConfig, port: int, progress: Progress) -> TrainSummary:
-    import torch
-
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=SHARDS)
-    try:
-        return _work(rank, config, progress)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _work(rank: int, config: TrainConfig, progress: Progress) -> TrainSummary:
+def _course(rank: int, config: TrainConfig, progress: Progress) -> Run:
     """The training as one process sees it; the first one writes."""
     shared = config.processes > 1
     run = Run(config)
     run.load(config.output)
+    if rank == 0:
+        run.log(config.output)
     shards = range(rank, rank + 1) if shared else range(SHARDS)
-    recent: deque[float] = deque(maxlen=100)
     progress.begin("train", "steps", config.steps)
     progress.advance(run.step)
-    with (config.output / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-        before, start = run.seconds, time.process_time()
-        while run.step < config.steps:
-            recent.append(run.advance(shards, shared))
-            run.seconds = before + (time.process_time() - start) * (SHARDS if shared else 1)
-            if rank == 0 and (run.step % CHECKPOINT == 0 or run.step == config.steps):
-                run.save(config.output)
-                told = {
-                    "step": run.step,
-                    "loss": round(mean(recent), 4),
-                    "tokens": run.tokens,
-                    "cpu_seconds": round(run.seconds),
-                }
-                print(json.dumps(told), file=metrics, flush=True)
-            progress.advance(1, f"loss {mean(recent):.3f}")
+    before, start = run.seconds, time.process_time()
+    while run.step < config.steps:
+        run.advance(shards, shared)
+        run.seconds = before + (time.process_time() - start) * (SHARDS if shared else 1)
+        if rank == 0 and (run.step % config.save_steps == 0 or run.step == config.steps):
+            run.save(config.output)
+        progress.advance(1, f"loss {mean(run.recent):.3f}")
     progress.end()
+    return run
+
+
+def _finish(run: Run) -> TrainSummary:
+    """The summary of a run that has come to its end, whose model this saves."""
+    config = run.config
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    if rank == 0:
-        save_model(run.model, run.tokenizer, config.output / "model")
-        account = {
-            **_settings(config),
-            "parameters": parameters,
-            "tokens": run.tokens,
-            "cpu_minutes": round(run.seconds / 60, 1),
-        }
-        account |= {"first_losses": first_losses(config), "loss_on_new_texts": round(loss_on_new_texts(run), 5)}
-        write_text(config.output / "model" / "made.json", json.dumps(account, indent=2) + "\n")
-    return TrainSummary(config.output, run.step, run.tokens, parameters, mean(recent) if recent else 0.0, run.seconds)
+    save_model(run.model, run.tokenizer, config.output / "model")
+    minutes = round(run.seconds / 60, 1)
+    account = {**config.settings(), "parameters": parameters, "tokens": run.tokens, "cpu_minutes": minutes}
+    account |= {"first_losses": first_losses(config), "loss_on_new_texts": round(loss_on_new_texts(run), 5)}
+    write_text(config.output / "model" / "made.json", json.dumps(account, indent=2) + "\n")
+    return TrainSummary(config.output, run.step, run.tokens, parameters, mean(run.recent), run.seconds)
 
 
 def first_losses(config: TrainConfig, steps: int = 3) -> list[list[float]]:
@@ -265,8 +245,3 @@ def loss_on_new_texts(run: Run, steps: int = 4) -> float:
 
     with torch.no_grad():
         return mean(float(run.loss(run.config.steps + step, shard)) for step in range(steps) for shard in range(SHARDS))
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What the weights depend on; not the number of processes."""
-    return {"steps": config.steps, "seed": config.seed, "rate": config.rate}
