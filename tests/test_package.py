@@ -26,11 +26,12 @@ LAYERS = {
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
-    "meeting": ("curation evaluation serving", "ground language material stages engines run"),
+    "meeting": ("curation evaluation outputs serving", "ground language material stages engines run"),
+    "gathering": ("gathering", "ground language material stages run report meeting"),
     "mini": ("mini", "ground language material run"),
     "trainers": ("train", "ground language material engines run"),
-    "studies": ("study", "ground language material stages run meeting report mini trainers"),
-    "front": ("commands cli __main__", "ground language material stages engines run meeting mini trainers studies"),
+    "studies": ("study", "ground language material stages run meeting report gathering mini trainers"),
+    "front": ("commands cli __main__", "ground language material stages engines run meeting gathering mini trainers studies"),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 

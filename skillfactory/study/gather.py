@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from skillfactory import __version__
+from skillfactory.gathering.scores import Judged, Row, cell, comparison, groups_of, inference
 from skillfactory.report import Arm, Comparison, Study
 from skillfactory.study.costs import MEASURES, stages, trainings
 from skillfactory.study.plan import Plan, value
 from skillfactory.study.recipe import Recipe
-from skillfactory.study.scores import Judged, Row, cell, comparison, groups_of, inference
 from skillfactory.study.steps import EqualSteps, budgets
 from skillfactory.study.texts import examples
 from skillfactory.study.work import account, finished

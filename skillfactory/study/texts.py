@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from skillfactory.gathering.scores import Judged, Row
 from skillfactory.markup import final_answer, parse
 from skillfactory.records import Check, Kind, Question, Stop
 from skillfactory.report import Example
-from skillfactory.study.scores import Judged, Row
 from skillfactory.suites import load_suite
 from skillfactory.tasks import resolve
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skillfactory.evaluation import NUMBERS
-from skillfactory.study.scores import Judged, Row, cell, comparison, groups_of, inference
+from skillfactory.gathering.scores import Judged, Row, cell, comparison, groups_of, inference
 
 MEANS = ("first_right", "cut", "well_formed", "answers", "reflections", "f1_correct", "f1_incorrect")
 
