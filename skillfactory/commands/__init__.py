@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from skillfactory.commands.base import Command, Result
 from skillfactory.commands.data import DATA
 from skillfactory.commands.models import MODELS
+from skillfactory.commands.pages import PAGES
 
 __all__ = ["COMMANDS", "Command", "Result"]
 
-COMMANDS: Mapping[str, Command] = {**DATA, **MODELS}
+COMMANDS: Mapping[str, Command] = {**DATA, **MODELS, **PAGES}
