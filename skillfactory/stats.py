@@ -177,6 +177,7 @@ class Estimate:
     high: float | None
     se: float | None
     n: int
+    df: float | None = None  # degrees of freedom of the t distribution that the interval rests on
 
 
 def clustered_share(shares: Array) -> Estimate:
@@ -347,7 +348,7 @@ def _normal(value: float, variance: float | None, df: float, n: int) -> Estimate
         return Estimate(value, None, None, None, n)
     se = math.sqrt(variance)
     half = t95(df) * se
-    return Estimate(value, value - half, value + half, se, n)
+    return Estimate(value, value - half, value + half, se, n, df)
 
 
 @lru_cache(maxsize=256)

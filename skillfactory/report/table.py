@@ -27,7 +27,7 @@ def results(study: Study, width: int = 120) -> str:
             chosen = []
         chosen.append(group)
     found.append(_results(study, chosen))
-    return "\n\n".join("\n".join(_aligned(rows)) for rows in found)
+    return "\n\n".join("\n".join(aligned(rows)) for rows in found)
 
 
 def _results(study: Study, groups: Sequence[Group]) -> list[list[str]]:
@@ -47,7 +47,7 @@ def skills(study: Study) -> str:
             values = [*means, share(cell.well_formed), number(cell.tokens), share(cell.cut)]
             if any(value != number(None) for value in values):
                 rows.append([group.label, arm.label, *values])
-    return "\n".join(_aligned([head, *rows], left=(0, 1))) if rows else ""
+    return "\n".join(aligned([head, *rows], left=(0, 1))) if rows else ""
 
 
 def differences(study: Study) -> str:
@@ -59,7 +59,7 @@ def differences(study: Study) -> str:
         numbers = [with_interval(item.difference, points, " to "), with_interval(item.ratio, number)]
         words = [f"{labels[item.arm]} minus {labels[item.baseline]}", groups[item.group]]
         rows.append([*words, *numbers, reading(item.difference), item.note])
-    return "\n".join(_aligned(rows, left=(0, 1, 4, 5))) if study.comparisons else ""
+    return "\n".join(aligned(rows, left=(0, 1, 4, 5))) if study.comparisons else ""
 
 
 def costs(study: Study) -> str:
@@ -68,11 +68,11 @@ def costs(study: Study) -> str:
     for (label, arms), runs in grouped(study.stages).items():
         rows.append([label, served(study, arms), str(len(runs)), *stage_forms(runs, True)])
     rows.append(["all, summed", "", str(len(study.stages)), *stage_forms(study.stages, False)])
-    return "\n".join(_aligned(rows, left=(0, 1))) if study.stages else ""
+    return "\n".join(aligned(rows, left=(0, 1))) if study.stages else ""
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
-    """The lines of a Markdown table; columns of words stand `left`, those of numbers right."""
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+    """The lines of a Markdown table of texts, the first row its head; columns of words stand `left`, those of numbers right."""
     cells = [[_cell(text) for text in row] for row in rows]
     widths = [max(3, *(_columns(row[index]) for row in cells)) for index in range(len(cells[0]))]
     rule = ["-" * width if index in left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
@@ -97,4 +97,4 @@ def _columns(text: str) -> int:
 
 
 def _wide(rows: Sequence[Sequence[str]]) -> int:
-    return max(map(_columns, _aligned(rows)))
+    return max(map(_columns, aligned(rows)))
