@@ -1,4 +1,4 @@
-"""The engines `vllm` and `openai` against the real vLLM, with a tiny random model. Slow: two starts of the engine."""
+"""The engines `vllm` and `openai` against the real vLLM, with the embedded model and a tiny random one. Slow: three starts."""
 
 import os
 import socket
@@ -15,6 +15,7 @@ pytest.importorskip("vllm", reason="vllm is not installed here: `make vllm-test`
 
 from tiny_model import save_tiny_model
 
+from skillfactory.embedded import located
 from skillfactory.engines import open_engine
 from skillfactory.errors import ConfigError, EngineError
 from skillfactory.flow import Completion, Engine, Request, Sampling
@@ -75,6 +76,19 @@ def differ(samples: list[Completion]) -> bool:
     """Whether those samples that are long enough to differ do."""
     whole = [completion.text for completion in samples if completion.stop is Stop.LENGTH]
     return len(set(whole)) == len(whole) > 3
+
+
+def test_the_embedded_model_mini_loads_and_attempts_its_questions() -> None:
+    engine = open_engine("vllm", {"model": located("mini"), "dtype": "float32", "max_num_seqs": 16})
+    try:
+        sampling = Sampling(max_tokens=96)
+        made = ask(engine, [Request((("user", "Make 24 from 3 7 12."),), sampling, 2**62 + seed) for seed in range(16)])
+    finally:
+        engine.close()
+    assert len({completion.text for completion in made}) > 3
+    answered = [completion for completion in made if "<answer>" in completion.text and "</answer>" in completion.text]
+    assert len(answered) > len(made) // 2
+    assert all(completion.stop is Stop.END for completion in answered)
 
 
 def test_samples_of_one_prompt_differ_and_a_seed_gives_its_text_again(engine: Engine) -> None:
