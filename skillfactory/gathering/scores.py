@@ -1,15 +1,16 @@
 """Evaluations of all seeds → cells and comparisons: means over seeds and questions with their intervals (`stats`)."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skillfactory.evaluation import NUMBERS, question_shares
+from skillfactory.evaluation import NUMBERS
+from skillfactory.gathering.questions import Means, question_means
 from skillfactory.report import Cell, Comparison, Estimate, Group
 from skillfactory.stats import Array, difference, mean, ratio
 from skillfactory.stats import Estimate as Found
@@ -38,18 +39,24 @@ class Judged:
         return found
 
     @cached_property
-    def shares(self) -> dict[str, dict[str, float]]:
+    def means(self) -> dict[str, Means]:
+        """By measure, group and question, the mean of the responses."""
+        return question_means(self.output)
+
+    @cached_property
+    def shares(self) -> Means:
         """The share of right responses by group and question."""
-        return question_shares(self.output)
+        return self.means["right"]
 
     @cached_property
     def asked(self) -> tuple[Asked, ...]:
         """Its groups, in the suite's order."""
         return tuple(_asked(group) for group in self.numbers["groups"])
 
-    def shares_of(self, asked: Asked) -> dict[str, float]:
-        """The share of right responses by question; empty if it wasn't asked this group."""
-        return self.shares.get(asked.name, {}) if asked in self.asked else {}
+    def of(self, asked: Asked, measure: str = "right") -> dict[str, float]:
+        """A measure's means by question; empty if it wasn't asked this group."""
+        means = self.shares if measure == "right" else self.means[measure]
+        return means.get(asked.name, {}) if asked in self.asked else {}
 
 
 @dataclass(frozen=True)
@@ -150,22 +157,31 @@ def _group(name: str, asked: Asked) -> Group:
     return Group(name, name, f"{asked.kind}: {where}")
 
 
-def _tables(rows: Sequence[Row], groups: Sequence[Asked], seeds: Sequence[int] | Mapping[int, Any]) -> list[list[Array]] | None:
-    """For each row, for each group, the shares of seeds × questions that all of them have; None if there are none."""
-    judged = [[row.seeds[seed] for seed in seeds] for row in rows]
-    asked = {group: list(_shared([one.shares_of(group) for several in judged for one in several])) for group in groups}
-    if not seeds or not all(asked.values()):
-        return None
+def common(rows: Sequence[Row], groups: Sequence[Asked], measure: str = "right") -> dict[Asked, list[str]]:
+    """For each group, the questions that all seeds of all rows have answered, in the order of the first."""
+    found: dict[Asked, list[str]] = {}
+    for group in groups:
+        first, *others = [one.of(group, measure) for row in rows for one in row.seeds.values()] or [{}]
+        found[group] = [question for question in first if all(question in other for other in others)]
+    return found
+
+
+def tables(row: Row, asked: Mapping[Asked, Sequence[str]], seeds: Iterable[int], measure: str = "right") -> list[Array]:
+    """For each group, the means of a measure, seeds × questions."""
+    found = [[row.seeds[seed].of(group, measure) for seed in seeds] for group in asked]
     return [
-        [np.array([[one.shares_of(group)[question] for question in asked[group]] for one in several]) for group in groups]
-        for several in judged
+        np.array([[means[question] for question in questions] for means in several])
+        for several, questions in zip(found, asked.values(), strict=True)
     ]
 
 
-def _shared(several: Sequence[Mapping[str, float]]) -> Iterator[str]:
-    """The questions that all have, in the order of the first."""
-    first = several[0] if several else {}
-    return (question for question in first if all(question in other for other in several))
+def _tables(rows: Sequence[Row], groups: Sequence[Asked], seeds: Iterable[int]) -> list[list[Array]] | None:
+    """For each row, for each group, the shares of seeds × questions that all of them have; None if there are none."""
+    rows = [replace(row, seeds={seed: row.seeds[seed] for seed in seeds}) for row in rows]
+    asked = common(rows, groups)
+    if not all(asked.values()) or not all(row.seeds for row in rows):
+        return None
+    return [tables(row, asked, row.seeds) for row in rows]
 
 
 def _numbers(judged: Judged, groups: Sequence[Asked]) -> Mapping[str, Any] | None:
