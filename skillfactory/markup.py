@@ -2,15 +2,19 @@
 
 Model text is hostile. Reading is linear in its length, and rendering neutralises every tag that it holds, save the one
 `<answer>` pair of an attempt and the one `<verdict>` pair of a reflection, so that `parse(render(trace))` gives the parts back.
+
+A skill's block stands between tags of the skill's name. Those of `SKILLS` are always read; callers name others in use.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from skillfactory.records import Check, Kind, Segment, Trace, Verdict
+from skillfactory.records import Block, Check, Kind, Segment, Step, Trace, Verdict
+from skillfactory.skillset import SKILLS
 
-_TAG = re.compile(r"</?(?:think|sample|reflect|answer|verdict)>", re.IGNORECASE)
+RESERVED = ("think", "sample", "reflect", "answer", "verdict")  # tags of the format, which no skill can have
 # What chat templates put between turns, such as <|im_end|>: spelled out in a text, a tokenizer would take it for the real one.
 _SPECIAL = re.compile(r"<[|｜][^<>|｜\s]{1,40}[|｜]>")
 _VERDICTS = {"correct": Verdict.CORRECT, "incorrect": Verdict.INCORRECT}
@@ -57,34 +61,52 @@ def verdict(text: str) -> Verdict:
     return _VERDICTS.get(text[span[0] : span[1]].strip().lower(), Verdict.ABSENT)
 
 
-def neutral(text: str) -> str:
-    """`text` with every tag of ours and every chat-template token replaced by a space, so that none can be re-formed."""
+def neutral(text: str, skills: tuple[str, ...] = ()) -> str:
+    """`text` with every tag of the format and of `skills` and every chat-template token replaced by a space.
+
+    None can be re-formed of what is left.
+    """
     if "<" not in text:
         return text
-    return _SPECIAL.sub(" ", _TAG.sub(" ", text))
+    return _SPECIAL.sub(" ", _tags(skills).sub(" ", text))
 
 
-def attempt_body(text: str) -> str:
+@lru_cache(maxsize=64)
+def _tags(skills: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f"</?(?:{_any((*RESERVED, *skills))})>", re.IGNORECASE)
+
+
+def _any(names: Iterable[str]) -> str:
+    """A pattern for any of the names."""
+    return "|".join(map(re.escape, names))
+
+
+def attempt_body(text: str, skills: tuple[str, ...] = ()) -> str:
     """An attempt as it stands in a trace: stripped, its last `<answer>` pair kept, all other tags neutralised."""
     if text.count("<") == 2 and 0 <= text.find("<answer>") < text.find("</answer>"):
         return text.strip()  # nothing but the one pair: the usual case
-    return _keeping(text, "answer", max(0, text.rfind("</think>")))
+    return _keeping(text, "answer", max(0, text.rfind("</think>")), skills)
 
 
-def reflection_body(text: str) -> str:
+def reflection_body(text: str, skills: tuple[str, ...] = ()) -> str:
     """A reflection as it stands in a trace: stripped, its last `<verdict>` pair kept, all other tags neutralised."""
     if text.count("<") == 2 and 0 <= text.find("<verdict>") < text.find("</verdict>"):
         return text.strip()
-    return _keeping(text, "verdict", 0)
+    return _keeping(text, "verdict", 0, skills)
 
 
-def _keeping(text: str, tag: str, start: int) -> str:
+def block_body(block: Block, skills: tuple[str, ...] = ()) -> str:
+    """A skill's block as it stands in a trace: stripped, all tags neutralised, those of the skill too."""
+    return neutral(block.text, (block.skill, *skills)).strip()
+
+
+def _keeping(text: str, tag: str, start: int, skills: tuple[str, ...]) -> str:
     span = _last_pair(text, tag, start)
     if span is None:
-        return neutral(text).strip()
+        return neutral(text, skills).strip()
     begin, end = span
     before, after = text[: begin - len(tag) - 2], text[end + len(tag) + 3 :]
-    return f"{neutral(before)}<{tag}>{neutral(text[begin:end])}</{tag}>{neutral(after)}".strip()
+    return f"{neutral(before, skills)}<{tag}>{neutral(text[begin:end], skills)}</{tag}>{neutral(after, skills)}".strip()
 
 
 def render(trace: Trace) -> tuple[str, list[Segment]]:
@@ -92,35 +114,52 @@ def render(trace: Trace) -> tuple[str, list[Segment]]:
     parts: list[str] = []
     segments: list[Segment] = []
     at = 0
-    before = "<think>\n<sample>\n"
-    for kind, attempt_id, right, body, tag in _stretches(trace):
+    before = "<think>\n" + _opening(trace.steps[0] if trace.steps else None)
+    for kind, attempt_id, right, skill, body, tag in _stretches(trace):
         start = at + len(before)
         at = start + len(body)
-        segments.append(Segment(kind, start, at, attempt_id, right))
+        segments.append(Segment(kind, start, at, attempt_id, right, skill))
         parts += (before, body)
         before = tag
     parts.append(before)
     return "".join(parts), segments
 
 
-_Stretch = tuple[Kind, str | None, bool | None, str, str]  # kind, attempt id, right, text, the tags up to the next stretch
+# kind, attempt id, right, skill, text, the tags up to the next stretch
+_Stretch = tuple[Kind, str | None, bool | None, str | None, str, str]
 
 
 def _stretches(trace: Trace) -> Iterator[_Stretch]:
+    skills = _in_use(trace)
     for number, step in enumerate(trace.steps, 1):
         attempt = step.attempt
         right = attempt.check is Check.RIGHT
-        onward = "<sample>\n" if number < len(trace.steps) else "</think>\n\n"
-        if step.glue:
-            onward = ""
+        following = _opening(trace.steps[number]) if number < len(trace.steps) else "</think>\n\n"
+        onward = "" if step.glue else following
+        for place, block in enumerate(step.blocks, 1):
+            after = f"<{step.blocks[place].skill}>\n" if place < len(step.blocks) else "<sample>\n"
+            closed = f"\n</{block.skill}>\n{after}"
+            yield Kind.SKILL, attempt.id, right, block.skill, block_body(block, skills), closed
         closed = "\n</sample>\n" + ("<reflect>\n" if step.reflection else onward)
-        yield Kind.ATTEMPT, attempt.id, right, attempt_body(attempt.text), closed
+        yield Kind.ATTEMPT, attempt.id, right, None, attempt_body(attempt.text, skills), closed
         if step.reflection:
-            yield Kind.REFLECTION, attempt.id, right, reflection_body(step.reflection.text), "\n</reflect>\n" + onward
+            body = reflection_body(step.reflection.text, skills)
+            yield Kind.REFLECTION, attempt.id, right, None, body, "\n</reflect>\n" + onward
         if step.glue:
-            yield Kind.GLUE, None, None, step.glue, "\n<sample>\n"
-    yield Kind.CLOSING, None, None, trace.closing, "\n\n<answer>\n"
-    yield Kind.ANSWER, None, None, neutral(trace.answer).strip(), "\n</answer>"
+            yield Kind.GLUE, None, None, None, step.glue, "\n" + following
+    yield Kind.CLOSING, None, None, None, trace.closing, "\n\n<answer>\n"
+    yield Kind.ANSWER, None, None, None, neutral(trace.answer, skills).strip(), "\n</answer>"
+
+
+def _opening(step: Step | None) -> str:
+    """The tag that opens a step."""
+    return f"<{step.blocks[0].skill}>\n" if step is not None and step.blocks else "<sample>\n"
+
+
+def _in_use(trace: Trace) -> tuple[str, ...]:
+    """The skills whose tags no text of the trace may hold: none if it shows no skill, so that it is as it was without them."""
+    own = {block.skill for step in trace.steps for block in step.blocks}
+    return tuple(sorted(own.union(SKILLS))) if own else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,74 +174,109 @@ class Parsed:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True)
+class _Grammar:
+    """The tags to look for."""
+
+    opening: re.Pattern[str]  # of a block
+    stray: re.Pattern[str]  # what may not stand outside of attempts, reflections and the answer
+    ends: dict[str, re.Pattern[str]]  # skill → what ends its block: its closing tag, or the next attempt or reflection
+
+
+@lru_cache(maxsize=64)
+def _grammar(own: tuple[str, ...]) -> _Grammar:
+    skills = tuple(dict.fromkeys((*SKILLS, *own)))
+    return _Grammar(
+        re.compile(f"<({_any((*_BLOCKS, *skills))})>"),
+        re.compile(f"</?(?:{_any(('think', *_BLOCKS, *skills))})>"),
+        {skill: re.compile(f"</{re.escape(skill)}>|<(?:{_any(_BLOCKS)})>") for skill in skills},
+    )
+
+
 _BLOCKS = {"sample": Kind.ATTEMPT, "reflect": Kind.REFLECTION}
+_STRAY = re.compile(r"</?(?:think|sample|reflect)>")
+_VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.ANSWER)  # may hold the tags of skills, as any other words
 
 
-def parse(text: str) -> Parsed:
+def parse(text: str, own: tuple[str, ...] = ()) -> Parsed:
     """The parts of a response in the trace format, tolerant of any text: problems are named, never raised; time is linear.
 
-    Problems: no_think, late_think, unclosed_think, unclosed_sample, unclosed_reflect, stray_tag, no_answer, second_answer.
+    `own`: skills in use beside those of `SKILLS`. A skill's block that isn't closed ends where the next attempt or reflection
+    begins. Problems: no_think, late_think, unclosed_think, unclosed_sample, unclosed_reflect, unclosed_SKILL, stray_tag,
+    no_answer, second_answer.
     """
-    parts: list[Segment] = []
-    problems: list[str] = []
+    reading = _Reading(text, _grammar(own))
     start = text.find("<think>")
     if start != 0:
-        problems.append("no_think" if start < 0 else "late_think")
+        reading.problems.append("no_think" if start < 0 else "late_think")
     at = start + len("<think>") if start >= 0 else 0
     end = text.find("</think>", at)
     if end < 0:
-        problems.append("unclosed_think")
+        reading.problems.append("unclosed_think")
     inside = end if end >= 0 else len(text)
     while at < inside:
-        at = _block(text, at, inside, parts, problems)
+        at = reading.block(at, inside)
     if end >= 0:
-        _ending(text, end + len("</think>"), parts, problems)
-    return Parsed(tuple(parts), tuple(problems))
+        reading.ending(end + len("</think>"))
+    return Parsed(tuple(reading.parts), tuple(reading.problems))
 
 
-_OPENING = re.compile(r"<(sample|reflect)>")
-_STRAY = re.compile(r"</?(?:think|sample|reflect)>")
+class _Reading:
+    """A text being read: what was found so far."""
 
+    __slots__ = ("grammar", "parts", "problems", "text")
 
-def _block(text: str, at: int, inside: int, parts: list[Segment], problems: list[str]) -> int:
-    """Reads what stands before the next block, and that block; gives back where it ends."""
-    found = _OPENING.search(text, at, inside)
-    begin = found.start() if found else inside
-    _part(text, at, begin, Kind.GLUE, parts, problems)
-    if not found:
-        return inside
-    tag = found.group(1)
-    close = text.find(f"</{tag}>", found.end(), inside)
-    if close < 0:
-        problems.append(f"unclosed_{tag}")
-        close, after = inside, inside
-    else:
-        after = close + len(tag) + 3
-    _part(text, found.end(), close, _BLOCKS[tag], parts, problems)
-    return after
+    def __init__(self, text: str, grammar: _Grammar) -> None:
+        self.text, self.grammar = text, grammar
+        self.parts: list[Segment] = []
+        self.problems: list[str] = []
 
+    def block(self, at: int, inside: int) -> int:
+        """Reads what stands before the next block, and that block; gives back where it ends."""
+        found = self.grammar.opening.search(self.text, at, inside)
+        begin = found.start() if found else inside
+        self._part(at, begin, Kind.GLUE)
+        if not found:
+            return inside
+        tag, start = found.group(1), found.end()
+        if tag in self.grammar.ends:
+            return self._skill(tag, start, inside)
+        close = self.text.find(f"</{tag}>", start, inside)
+        if close < 0:
+            self.problems.append(f"unclosed_{tag}")
+        self._part(start, inside if close < 0 else close, _BLOCKS[tag])
+        return inside if close < 0 else close + len(tag) + 3
 
-def _ending(text: str, at: int, parts: list[Segment], problems: list[str]) -> None:
-    """Reads the closing phrase and the final answer."""
-    span = _last_pair(text, "answer", at)
-    if span is None:
-        problems.append("no_answer")
-        _part(text, at, len(text), Kind.CLOSING, parts, problems)
-        return
-    begin, end = span
-    if text.count("<answer>", at) > 1:
-        problems.append("second_answer")
-    _part(text, at, begin - len("<answer>"), Kind.CLOSING, parts, problems)
-    _part(text, begin, end, Kind.ANSWER, parts, problems)
+    def _skill(self, tag: str, start: int, inside: int) -> int:
+        """Reads a skill's block, which begins at `start`; gives back where it ends."""
+        end = self.grammar.ends[tag].search(self.text, start, inside)
+        closed = end is not None and end[0].startswith("</")
+        if not closed:
+            self.problems.append(f"unclosed_{tag}")
+        self._part(start, end.start() if end else inside, Kind.SKILL, tag)
+        return inside if end is None else end.end() if closed else end.start()
 
+    def ending(self, at: int) -> None:
+        """Reads the closing phrase and the final answer."""
+        text = self.text
+        span = _last_pair(text, "answer", at)
+        if span is None:
+            self.problems.append("no_answer")
+            self._part(at, len(text), Kind.CLOSING)
+            return
+        begin, end = span
+        if text.count("<answer>", at) > 1:
+            self.problems.append("second_answer")
+        self._part(at, begin - len("<answer>"), Kind.CLOSING)
+        self._part(begin, end, Kind.ANSWER)
 
-def _part(text: str, start: int, end: int, kind: Kind, parts: list[Segment], problems: list[str]) -> None:
-    """Notes the stretch without the white space around it; glue and closing phrases may be absent."""
-    body = text[start:end]
-    start += len(body) - len(body.lstrip())
-    end = start + len(body.strip())
-    if end <= start and kind in (Kind.GLUE, Kind.CLOSING):
-        return
-    if _STRAY.search(text, start, end):
-        problems.append("stray_tag")
-    parts.append(Segment(kind, start, end))
+    def _part(self, start: int, end: int, kind: Kind, skill: str | None = None) -> None:
+        """Notes the stretch without the white space around it; glue and closing phrases may be absent."""
+        body = self.text[start:end]
+        start += len(body) - len(body.lstrip())
+        end = start + len(body.strip())
+        if end <= start and kind in (Kind.GLUE, Kind.CLOSING):
+            return
+        if (_STRAY if kind in _VERBATIM else self.grammar.stray).search(self.text, start, end):
+            self.problems.append("stray_tag")
+        self.parts.append(Segment(kind, start, end, skill=skill))

@@ -88,13 +88,21 @@ class Drop:
     detail: str = ""
 
 
+class Block(NamedTuple):
+    """What a skill shows in a trace, in a block of its own."""
+
+    skill: str  # its name, which is the tag
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One attempt of a trace, the reflection on it (if shown) and the phrase that leads to the next step."""
 
-    attempt: Attempt
+    attempt: Attempt  # its text without what stands in the blocks
     reflection: Reflection | None
     glue: str  # "" on the last step
+    blocks: tuple[Block, ...] = ()  # stand before the attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ class Kind(StrEnum):
 
     ATTEMPT = "attempt"
     REFLECTION = "reflection"
+    SKILL = "skill"  # a block of a skill, such as subgoals
     GLUE = "glue"
     CLOSING = "closing"
     ANSWER = "answer"
@@ -127,5 +136,6 @@ class Segment(NamedTuple):
     kind: Kind
     start: int
     end: int
-    attempt_id: str | None = None  # of attempts and reflections
+    attempt_id: str | None = None  # of attempts, reflections and skill blocks
     right: bool | None = None  # whether that attempt is right
+    skill: str | None = None  # of skill blocks: which

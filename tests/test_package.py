@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
-    "ground": ("errors records seeds significance stats progress funnel embedded hardware", ""),
+    "ground": ("errors records seeds significance stats progress funnel embedded hardware skillset", ""),
     "language": ("values config markup patterns flow rows traces tracefiles skills forecast", "ground"),
     "material": ("tasks prompts layouts suites", "ground language"),
     "stages": ("deck curate build audit grade export evaluate examination measure", "ground language material"),
