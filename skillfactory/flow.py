@@ -31,17 +31,34 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """With what the model's turn begins: the tokens of an earlier completion, cut before a text, then a text as tokens.
+
+    No token of `ids` is decoded and encoded again. The engine keeps the longest run of them whose text ends before the first
+    `until` (all but an end token, where they don't hold it), and appends the tokens of `then`.
+    """
+
+    ids: tuple[int, ...] = ()
+    until: str = ""  # "" cuts nothing but an end token
+    then: str = ""  # special tokens of a tokenizer that it spells out are plain text
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One text wanted from a model: a value. Two equal requests have one answer."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
     seed: int  # of this request alone, 64 bits
+    start: Start | None = None
+    ids: bool = False  # whether the completion is to hold the token ids of the turn, for a `Start`
     key: str = field(init=False, compare=False)  # hash of all but the token limit: a text that ended stays valid under another
 
     def __post_init__(self) -> None:
-        how = self.sampling
+        how, start = self.sampling, self.start
         parts = [self.messages, how.temperature, how.top_p, how.top_k, how.repetition_penalty, self.seed]
+        if start is not None:
+            parts.append((start.ids, start.until, start.then))
         text = json.dumps(parts, ensure_ascii=True)
         object.__setattr__(self, "key", blake2b(text.encode(), digest_size=12).hexdigest())
 
@@ -51,12 +68,14 @@ class Completion:
     """What an engine made of one request; `key` is the request's."""
 
     key: str
-    text: str
+    text: str  # of the whole turn, the request's start included
     stop: Stop
-    prompt_tokens: int
+    prompt_tokens: int  # read: the messages and the request's start
     tokens: int  # generated ones
     limit: int  # the token limit that it had: the one asked for, or what the model's context left of it
     error: str = ""  # why, if stop is ERROR or the context cut the text
+    forced: int = 0  # tokens of the start's `then`
+    ids: tuple[int, ...] | None = None  # of the whole turn as the model has them, with the end token; None unless asked for
 
     def serves(self, request: Request) -> bool:
         """Whether this is what `request` (of the same key) would bring: another token limit matters only to a text it cuts.
@@ -64,6 +83,8 @@ class Completion:
         No higher limit helps a text that the context cut.
         """
         limit = request.sampling.max_tokens
+        if request.ids and self.ids is None and self.stop is not Stop.ERROR:
+            return False
         if self.stop is Stop.END:
             return self.tokens <= limit
         return self.stop is Stop.LENGTH and (self.limit == limit or (bool(self.error) and self.limit < limit))
@@ -73,6 +94,11 @@ class Completion:
         if self.stop is not Stop.LENGTH or room is None or room >= self.limit:
             return self
         return replace(self, limit=room, error=f"the model's context left {room} of {self.limit} tokens")
+
+    @property
+    def full(self) -> bool:
+        """Whether the model's context cut this text, so that it can't be continued."""
+        return self.stop is Stop.LENGTH and bool(self.error)
 
 
 def failed(request: Request, error: str) -> Completion:

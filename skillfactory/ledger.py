@@ -28,9 +28,12 @@ COMPLETIONS = pa.schema(
         "limit": pa.int64(),
         "error": pa.string(),
         "used": pa.bool_(),  # whether the results rest on it; if not, an earlier setting asked for it
+        "forced": pa.int64(),  # tokens put into the model's mouth at the start of what it was asked for
+        "ids": pa.list_(pa.int32()),  # of the whole turn, where they were asked for
     }
 )
 _FIELDS = tuple(field.name for field in fields(Completion))
+_RARE = {"forced": 0, "ids": None}  # most stages have none of these, and then their lines don't say so
 Place = tuple[int, int]  # offset and length of a line
 
 
@@ -58,14 +61,23 @@ class Ledger:
                 self.failed.add(completion.key)
         os.truncate(path, self._end)  # what a kill cut off is asked for again
 
-    def get(self, flow: int, request: Request) -> Completion | None:
-        """The stored completion that serves `request`, of this flow if it has one, else of another in the block."""
-        for _, place in sorted(self._places.get(request.key, ()), key=lambda entry: entry[0] != flow):
+    def get(self, flow: int, request: Request, failures: bool = False) -> Completion | None:
+        """The stored completion that serves `request`, of this flow if it has one, else of another in the block.
+
+        With `failures`, a stored failure of this flow serves too, where there is nothing better.
+        """
+        failure: tuple[Completion, Place] | None = None
+        for owner, place in sorted(self._places.get(request.key, ()), key=lambda entry: entry[0] != flow):
             completion = self._read(place)
             if completion.serves(request):
                 self._used[flow, request.key] = place
                 return completion
-        return None
+            if failures and owner == flow and completion.stop is Stop.ERROR:
+                failure = completion, place
+        if failure is None:
+            return None
+        self._used[flow, request.key] = failure[1]
+        return failure[0]
 
     def put(self, flow: int, completion: Completion) -> None:
         """Keeps a completion: with the operating system when this returns, so safe against a kill of this process.
@@ -127,7 +139,8 @@ def _row(flow: int, completion: Completion, used: bool) -> dict[str, Any]:
 
 
 def _line(flow: int, completion: Completion) -> bytes:
-    return json.dumps([flow, _plain(completion)]).encode() + b"\n"
+    values = {name: value for name, value in _plain(completion).items() if name not in _RARE or value != _RARE[name]}
+    return json.dumps([flow, values]).encode() + b"\n"
 
 
 def _plain(completion: Completion) -> dict[str, Any]:
@@ -137,7 +150,12 @@ def _plain(completion: Completion) -> dict[str, Any]:
 
 def _parse(line: bytes) -> tuple[int, Completion]:
     flow, values = json.loads(line)
-    return int(flow), Completion(**{**values, "stop": Stop(values["stop"])})
+    return int(flow), _completion(values)
+
+
+def _completion(values: dict[str, Any]) -> Completion:
+    ids = values.get("ids")
+    return Completion(**{**values, "stop": Stop(values["stop"]), "ids": None if ids is None else tuple(ids)})
 
 
 def _lines(path: Path) -> Iterator[tuple[Place, tuple[int, Completion] | None]]:
@@ -168,8 +186,7 @@ def _begin(path: Path, part: Path) -> None:
 
 def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Completion]]:
     for row in rows:
-        values = {key: value for key, value in row.items() if key not in ("flow", "used")}
-        yield row["flow"], Completion(**{**values, "stop": Stop(row["stop"])})
+        yield row["flow"], _completion({key: value for key, value in row.items() if key not in ("flow", "used")})
 
 
 def _write(descriptor: int, line: bytes) -> None:

@@ -30,6 +30,7 @@ class Line:
 
     prompt: tuple[int, ...]
     seed: int
+    limit: int | None = None  # tokens at most; None: that of its batch
 
 
 class Batch:
@@ -58,10 +59,11 @@ class Batch:
             made = dict(zip(self._shown, self._ids[:, self._length :].tolist(), strict=True))
             for n, tokens in made.items():
                 end = next((k for k, token in enumerate(tokens, 1) if token in self._network.ends), None)
-                if end is None and len(tokens) < self._limit:
+                limit = self._lines[n].limit or self._limit
+                if end is None and len(tokens) < limit:
                     going.append(n)
                 else:
-                    ended.append((n, tokens[:end]))
+                    ended.append((n, tokens[: limit if end is None else min(end, limit)]))
             self._keep(going)
         return ended
 

@@ -11,13 +11,13 @@ the neighbours in its batch and not on what was asked before. Three things make 
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from skillfactory.embedded import located
-from skillfactory.engines.chat import Chat
+from skillfactory.engines.chat import Chat, Opening
 from skillfactory.errors import ConfigError, EngineError, require
-from skillfactory.flow import Completion, Request, Sampling, failed
+from skillfactory.flow import Completion, Request, Sampling
 from skillfactory.hardware import threads_for
 from skillfactory.records import Stop
 
@@ -62,10 +62,11 @@ class TransformersOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A request with its prompt."""
+    """A request with its prompt, the start of the turn included."""
 
     request: Request
     prompt: tuple[int, ...]
+    opening: Opening
 
 
 class TransformersEngine:
@@ -89,7 +90,7 @@ class TransformersEngine:
         self._network: Network | None = Network(model, pad, self._ends, self._rows)
         self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._batch: tuple[Batch, list[_Row]] | None = None  # the one under way
-        self._groups: dict[tuple[int, Sampling], deque[_Row]] = {}  # (padded length, sampling) → rows in hand
+        self._groups: dict[tuple[int, Sampling], deque[_Row]] = {}  # (padded length, sampling but its limit) → rows in hand
         self._refused: list[Completion] = []
 
     @property
@@ -100,13 +101,14 @@ class TransformersEngine:
     def submit(self, requests: Sequence[Request]) -> None:
         """Sorts requests by the length of their prompts; one that leaves no room for an answer is refused."""
         for request in requests:
-            prompt = self._chat.encode(request.messages)
-            if self._context is not None and len(prompt) >= self._context:
-                reason = f"the prompt has {len(prompt)} tokens, and the model's context is {self._context}"
-                self._refused.append(failed(request, reason))
+            opening = self._chat.opening(request.start)
+            prompt = self._chat.encode(request.messages) + opening.ids
+            refused = self._chat.refused(request, opening, len(prompt), self._context or 2**62)
+            if refused is not None:
+                self._refused.append(refused)
                 continue
-            group = (padded_length(len(prompt), self._context), request.sampling)
-            self._groups.setdefault(group, deque()).append(_Row(request, prompt))
+            group = (padded_length(len(prompt), self._context), replace(request.sampling, max_tokens=0))
+            self._groups.setdefault(group, deque()).append(_Row(request, prompt, opening))
 
     def collect(self) -> Sequence[Completion]:
         """The texts that ended in a stretch of the batch under way; a new batch is begun when the last one is over.
@@ -146,9 +148,10 @@ class TransformersEngine:
         if not waiting:
             del self._groups[group]
         length, sampling = group
-        limit = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - length)
-        lines = [Line(row.prompt, row.request.seed) for row in rows]
-        return Batch(self._network, lines, length, sampling, limit), rows
+        room = max(row.request.sampling.max_tokens for row in rows) if self._context is None else self._context - length
+        limits = [min(row.request.sampling.max_tokens, room) for row in rows]
+        lines = [Line(row.prompt, row.request.seed, limit) for row, limit in zip(rows, limits, strict=True)]
+        return Batch(self._network, lines, length, sampling, max(limits)), rows
 
     def _rows(self, n: int) -> int:
         """How many rows `n` texts are generated with: so many that a row's numbers are those in any other batch.
@@ -166,9 +169,18 @@ class TransformersEngine:
 
     def _completion(self, row: _Row, tokens: list[int]) -> Completion:
         """A row's completion. The end token counts as a token and is not shown."""
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        request, opening = row.request, row.opening
+        ids = (*opening.ids, *tokens)
         stop = Stop.END if tokens and tokens[-1] in self._ends else Stop.LENGTH
-        made = Completion(row.request.key, text, stop, len(row.prompt), len(tokens), row.request.sampling.max_tokens)
+        counts = len(row.prompt), len(tokens), request.sampling.max_tokens
+        made = Completion(
+            request.key,
+            self._chat.text(ids),
+            stop,
+            *counts,
+            forced=opening.forced,
+            ids=ids if request.ids else None,
+        )
         return made if self._context is None else made.within(self._context - padded_length(len(row.prompt), self._context))
 
 

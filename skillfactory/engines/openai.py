@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from skillfactory.embedded import located
+from skillfactory.engines.chat import Chat, Opening
 from skillfactory.engines.wire import Again, outcome, pause, payload
 from skillfactory.errors import ConfigError, EngineError, require
 from skillfactory.flow import Completion, Request, failed
+from skillfactory.records import Stop
 
 _BODY_LIMIT = 16 * 2**20  # bytes; the longest texts of today's models are a hundredth of it
 _GREETING = 15.0  # seconds for the server's list of models
@@ -38,6 +41,9 @@ class OpenAIOptions:
     )
     limit_field: str = field(
         default="max_tokens", metadata={"help": "the field of the token limit, e.g. max_completion_tokens"}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "the model's tokenizer (a folder or Hub id), to continue texts by their token ids"}
     )
     extra_body: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "further fields of every request's body"})
 
@@ -71,6 +77,7 @@ class OpenAIEngine:
         self._options = options
         self._key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
         self._model = options.model or ""
+        self._chat = None if options.tokenizer is None else _chat(options.tokenizer)
         self._dice = random.Random()  # spreads waiting times; no result depends on it
         self._queue: deque[Request] = deque()
         self._done: queue.SimpleQueue[Completion | BaseException] = queue.SimpleQueue()
@@ -182,24 +189,56 @@ class OpenAIEngine:
     async def _complete(self, request: Request) -> Completion:
         """The completion of a request, after as many tries as it takes and the options allow."""
         options = self._options
-        body = payload(request, self._model, options.limit_field, options.extended_sampling, options.extra_body)
+        opening, prompt = self._by_ids(request)
+        if opening.error:
+            return failed(request, opening.error)
+        extra = options.extra_body
+        if prompt is not None and self._chat is not None and options.extended_sampling:
+            extra = {"stop_token_ids": self._chat.ends(None), **extra}  # the server closes no turn of a bare prompt
+        body = payload(request, self._model, options.limit_field, options.extended_sampling, extra, prompt)
         tried = 0
         while True:
-            result = await self._try(request, body)
+            result = await self._try(request, body, plain=prompt is not None)
             tried += 1
             if isinstance(result, Completion):
+                result = result if prompt is None else self._whole(request, opening, result)
                 return replace(result, error=self._without_key(result.error)) if result.error else result
             if tried > options.retries:
                 return failed(request, self._without_key(f"{result.reason} ({tried} tries)"))
             await asyncio.sleep(pause(tried, result.after, options.backoff, options.longest_wait, self._dice))
 
-    async def _try(self, request: Request, body: bytes) -> Completion | Again:
+    def _by_ids(self, request: Request) -> tuple[Opening, tuple[int, ...] | None]:
+        """The start of the model's turn and the whole prompt as ids; None for a request that is put as messages."""
+        if request.start is None and not request.ids:
+            return Opening(), None
+        if self._chat is None:
+            raise ConfigError(
+                "continuing a text by its token ids over a server needs the model's tokenizer here: give "
+                "--engine-option tokenizer=FOLDER-OR-HUB-ID, and a server that takes and gives token ids, such as vLLM's"
+            )
+        opening = self._chat.opening(request.start)
+        return opening, self._chat.encode(request.messages) + opening.ids
+
+    def _whole(self, request: Request, opening: Opening, made: Completion) -> Completion:
+        """A completion of new tokens alone as one of the whole turn."""
+        if made.stop is Stop.ERROR:
+            return made
+        if made.ids is None or self._chat is None:
+            raise ConfigError(
+                f"the server at {self._options.base_url} gives no token ids (return_token_ids), so texts can't be continued "
+                "with it; vLLM's does"
+            )
+        ids = (*opening.ids, *made.ids)
+        return replace(made, text=self._chat.text(ids), forced=opening.forced, ids=ids if request.ids else None)
+
+    async def _try(self, request: Request, body: bytes, plain: bool) -> Completion | Again:
         import aiohttp
 
+        path = "completions" if plain else "chat/completions"
         try:
-            async with self._session.post(f"{self._options.base_url.rstrip('/')}/chat/completions", data=body) as response:
+            async with self._session.post(f"{self._options.base_url.rstrip('/')}/{path}", data=body) as response:
                 answer = await _read(response)
-                return outcome(request, response.status, response.headers.get("Retry-After"), answer)
+                return outcome(request, response.status, response.headers.get("Retry-After"), answer, plain)
         except TimeoutError:
             return Again(f"no answer within {self._options.timeout:g} s")
         except aiohttp.ClientError as error:
@@ -207,6 +246,17 @@ class OpenAIEngine:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
+
+
+def _chat(tokenizer: str) -> Chat:
+    """The tokenizer of the server's model."""
+    require("transformers", "hf")
+    from transformers import AutoTokenizer
+
+    try:
+        return Chat(AutoTokenizer.from_pretrained(located(tokenizer)))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"tokenizer: can't load the tokenizer '{tokenizer}': {error}") from error
 
 
 async def _read(response: Any) -> bytes:

@@ -35,7 +35,9 @@ class ScriptedEngine:
     """An engine that answers with a function, in the order asked, `concurrency` at a time, each after `delay` seconds.
 
     A token is a word: text between white space. Texts over the token limit are cut to it and end with `Stop.LENGTH`; a
-    Completion from the function goes out as it is, but for its key. A pure function makes every run the same.
+    Completion from the function goes out as it is, but for its key. A pure function makes every run the same. For a request
+    with a start the function gives what comes after it (`begun` tells it what there is). Ids are the characters' code points:
+    any run of them is a text, and only they are not counted as tokens.
     """
 
     Options = ScriptedOptions
@@ -82,8 +84,27 @@ class ScriptedEngine:
             return replace(made, key=request.key)
         limit = request.sampling.max_tokens
         text, tokens = _cut(made, limit)
-        prompt_tokens = sum(len(content.split()) for _, content in request.messages)
-        return Completion(request.key, text, Stop.END if text == made else Stop.LENGTH, prompt_tokens, tokens, limit)
+        before = begun(request)
+        prompt_tokens = sum(len(content.split()) for _, content in request.messages) + len(before.split())
+        return Completion(
+            request.key,
+            before + text,
+            Stop.END if text == made else Stop.LENGTH,
+            prompt_tokens,
+            tokens,
+            limit,
+            forced=len(request.start.then.split()) if request.start else 0,
+            ids=tuple(map(ord, before + text)) if request.ids else None,
+        )
+
+
+def begun(request: Request) -> str:
+    """The text with which the model's turn begins, as this engine reads a request's start."""
+    start = request.start
+    if start is None:
+        return ""
+    text = "".join(map(chr, start.ids))
+    return (text.partition(start.until)[0] if start.until else text) + start.then
 
 
 def _cut(text: str, limit: int) -> tuple[str, int]:

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from skillfactory.embedded import located
-from skillfactory.engines.chat import Chat
+from skillfactory.engines.chat import Chat, Opening
 from skillfactory.errors import ConfigError, EngineError, require, unknown
 from skillfactory.flow import Completion, Request, failed
 from skillfactory.records import Stop
@@ -57,7 +57,7 @@ class VllmEngine:
         self._room: int = self._engine.model_config.max_model_len
         self._chat = Chat(self._engine.get_tokenizer(), options.chat_template)
         self._ends = self._chat.ends(None)  # vLLM itself adds those of the model's generation config
-        self._hand: dict[str, Request] = {}  # vLLM's request id → request
+        self._hand: dict[str, tuple[Request, Opening]] = {}  # by vLLM's request id
         self._refused: list[Completion] = []
         self._submitted = 0
 
@@ -69,14 +69,15 @@ class VllmEngine:
     def submit(self, requests: Sequence[Request]) -> None:
         """Hands requests to vLLM's scheduler; one that leaves no room for an answer is refused."""
         for request in requests:
-            prompt = self._chat.encode(request.messages)
-            if len(prompt) >= self._room:
-                reason = f"the prompt has {len(prompt)} tokens, and the model's context is {self._room}"
-                self._refused.append(failed(request, reason))
+            opening = self._chat.opening(request.start)
+            prompt = self._chat.encode(request.messages) + opening.ids
+            refused = self._chat.refused(request, opening, len(prompt), self._room)
+            if refused is not None:
+                self._refused.append(refused)
                 continue
             self._submitted += 1
             name = str(self._submitted)
-            self._hand[name] = request
+            self._hand[name] = request, opening
             self._engine.add_request(name, self._rendered(prompt), self._params(request))
 
     def collect(self) -> Sequence[Completion]:
@@ -94,12 +95,23 @@ class VllmEngine:
             except EngineDeadError as error:
                 raise EngineError("vLLM's engine died; its own messages above say why") from error
             if finished:
-                return [_completion(self._hand.pop(output.request_id), output, self._room) for output in finished]
+                return [self._completion(*self._hand.pop(output.request_id), output) for output in finished]
 
     def close(self) -> None:
         """Ends vLLM's processes; what is in hand is abandoned."""
         self._hand.clear()
         self._engine.engine_core.shutdown()
+
+    def _completion(self, request: Request, opening: Opening, output: Any) -> Completion:
+        """The completion of a finished request; vLLM counts the end token among the tokens and does not show it."""
+        made = output.outputs[0]
+        if made.finish_reason not in _STOPS:
+            return failed(request, f"vLLM broke the request off ({made.finish_reason})")
+        ids = (*opening.ids, *made.token_ids)
+        text = made.text if request.start is None else self._chat.text(ids)
+        counts = len(output.prompt_token_ids), len(made.token_ids), request.sampling.max_tokens
+        ended = Completion(request.key, text, _STOPS[made.finish_reason], *counts).within(self._room - counts[0])
+        return replace(ended, forced=opening.forced, ids=ids if request.ids else None)
 
     def _rendered(self, prompt: Sequence[int]) -> Any:
         """The prompt as vLLM wants it: newer versions have a renderer and are about to take nothing else."""
@@ -122,15 +134,6 @@ class VllmEngine:
             stop_token_ids=self._ends,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def _completion(request: Request, output: Any, context: int) -> Completion:
-    """The completion of a finished request; vLLM counts the end token among the tokens and does not show it."""
-    made = output.outputs[0]
-    if made.finish_reason not in _STOPS:
-        return failed(request, f"vLLM broke the request off ({made.finish_reason})")
-    counts = len(output.prompt_token_ids), len(made.token_ids), request.sampling.max_tokens
-    return Completion(request.key, made.text, _STOPS[made.finish_reason], *counts).within(context - counts[0])
 
 
 def _started(options: VllmOptions) -> Any:

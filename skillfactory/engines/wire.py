@@ -2,8 +2,8 @@
 
 import json
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -27,16 +27,26 @@ class Again:
     after: float | None = None
 
 
-def payload(request: Request, model: str, limit_field: str, extended: bool, extra: Mapping[str, Any]) -> bytes:
-    """The JSON body for a request; `extra` fields win.
+def payload(
+    request: Request,
+    model: str,
+    limit_field: str,
+    extended: bool,
+    extra: Mapping[str, Any],
+    prompt: Sequence[int] | None = None,
+) -> bytes:
+    """The JSON body for a request, of the plain completions protocol if it is put as `prompt` ids; `extra` fields win.
 
     Extended sampling is always sent in full: servers fill what is missing from the model's own recommendations. A seed is
     reduced to 31 bits.
     """
     sampling = request.sampling
+    asked: dict[str, Any] = {"messages": [{"role": role, "content": content} for role, content in request.messages]}
+    if prompt is not None:
+        asked = {"prompt": list(prompt), "return_token_ids": True}
     fields: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": role, "content": content} for role, content in request.messages],
+        **asked,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         limit_field: sampling.max_tokens,
@@ -48,15 +58,18 @@ def payload(request: Request, model: str, limit_field: str, extended: bool, extr
     return json.dumps(fields | dict(extra), ensure_ascii=False).encode("utf-8", "replace")
 
 
-def outcome(request: Request, status: int, retry_after: str | None, body: bytes) -> Completion | Again:
-    """What a server's answer makes of a request: its completion (an ERROR one if no other try can help), or another try."""
+def outcome(request: Request, status: int, retry_after: str | None, body: bytes, plain: bool = False) -> Completion | Again:
+    """What a server's answer makes of a request: its completion (an ERROR one if no other try can help), or another try.
+
+    That of the `plain` completions protocol is to hold token ids; its completion is of the new ones alone.
+    """
     if status in _AGAIN or status >= 500:
         return Again(f"HTTP {status}: {_said(body)}", waiting(retry_after, datetime.now(UTC)))
     if status != 200:
         said = _said(body)
         option = "; set extended_sampling to false if it doesn't know these fields" if any(f in said for f in _EXTENDED) else ""
         return failed(request, f"the server refused the request: HTTP {status}: {said}{option}")
-    return _completion(request, _parsed(body))
+    return _completion(request, _parsed(body), plain)
 
 
 def waiting(retry_after: str | None, now: datetime) -> float | None:
@@ -83,11 +96,13 @@ def pause(tried: int, after: float | None, first: float, longest: float, dice: r
     return min(first * 2.0 ** min(tried - 1, 60), longest) * dice.uniform(0.5, 1.0)
 
 
-def _completion(request: Request, answer: Any) -> Completion | Again:
+def _completion(request: Request, answer: Any, plain: bool) -> Completion | Again:
     """The completion in a parsed answer; Again if there is none or the server did not finish it."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
+    if plain and isinstance(choice, dict):
+        message = {"content": choice.get("text")}
     if not isinstance(message, dict) or not isinstance(message.get("content") or "", str):
         return Again("the server's answer holds no completion")
     reason = choice.get("finish_reason") if isinstance(choice, dict) else None
@@ -99,7 +114,15 @@ def _completion(request: Request, answer: Any) -> Completion | Again:
     limit, stop = request.sampling.max_tokens, _STOPS[reason]
     prompt_tokens = _counted(answer, "prompt_tokens", sum(_guess(content) for _, content in request.messages))
     tokens = _counted(answer, "completion_tokens", limit if stop is Stop.LENGTH else min(limit, _guess(text)))
-    return Completion(request.key, text, stop, prompt_tokens, tokens, limit)
+    made = Completion(request.key, text, stop, prompt_tokens, tokens, limit)
+    return replace(made, tokens=len(ids), ids=ids) if plain and (ids := _ids(choice)) is not None else made
+
+
+def _ids(choice: Any) -> tuple[int, ...] | None:
+    """The token ids of a choice, None if the server doesn't give them."""
+    ids = choice.get("token_ids")
+    whole = isinstance(ids, list) and all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 for n in ids)
+    return tuple(ids) if whole else None
 
 
 def _counted(answer: Mapping[str, Any], name: str, guess: int) -> int:
