@@ -62,6 +62,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "stopped": _FLAG,
             "uses_tags": _FLAG,
             "well_formed": _FLAG,
+            "course": _TEXT,
+            "looped": _SHARE,
         }
     ),
     "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skillfactory.records import Check, Stop
+from skillfactory.skills.transitions import Courses, ends_verified, summed
 from skillfactory.stats import Estimate, clustered_share, f1, mean_of_shares, pass_at_k
 from skillfactory.suites import Group
 
@@ -29,9 +30,32 @@ MEANS = {
     "repeats": "repeats",
     "after_right": "after_right",
     "stopped_after_correct": "stopped",
+    "ends_verified": "ends_verified",
+    "tokens_after_right": "tokens_after_right",
+    "loops": "loops",
+    "looped": "looped",
 }
-COLUMNS = ("group", "question_id", "check", "stop", *VERDICTS, *(name for name in MEANS.values() if name != "cut"))
 Row = Mapping[str, Any]
+
+
+def _product(share: float | None, whole: float | None) -> float | None:
+    return None if share is None or whole is None else share * whole
+
+
+# column: how it is made of others; what a response doesn't tell is None
+DERIVED: Mapping[str, Callable[[Row], float | None]] = {
+    "cut": lambda row: None if row["stop"] is None else row["stop"] == Stop.LENGTH,
+    "ends_verified": lambda row: (
+        None if row.get("course") is None or row["stop"] is None else row["stop"] == Stop.END and ends_verified(row["course"])
+    ),
+    "tokens_after_right": lambda row: _product(row["after_right"], row["tokens"]),
+    "loops": lambda row: None if row.get("looped") is None else row["looped"] > 0,
+}
+COLUMNS = (
+    *("group", "question_id", "check", "stop", "course"),
+    *VERDICTS,
+    *(name for name in MEANS.values() if name not in DERIVED),
+)
 
 
 class Tally:
@@ -43,6 +67,7 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._sums: dict[str, float] = dict.fromkeys(MEANS, 0.0)
         self._known: Counter[str] = Counter()
+        self._courses = Courses()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes all responses to one question."""
@@ -52,8 +77,9 @@ class Tally:
         for row in rows:
             self._counts[row["check"]] += 1
             self._counts.update({name: row[name] for name in VERDICTS})
+            self._courses.add(row.get("course"), row["first_right"], row["check"] == Check.RIGHT)
             for name, column in MEANS.items():
-                value = row["stop"] == Stop.LENGTH if column == "cut" else row[column]
+                value = DERIVED[column](row) if column in DERIVED else row.get(column)
                 if value is not None:
                     self._sums[name] += value
                     self._known[name] += 1
@@ -70,6 +96,7 @@ class Tally:
             "checks": {check.value: self._counts[check] for check in Check},
             "verdicts": verdicts,
             **_f1s(verdicts),
+            **self._courses.numbers(),
             **{name: self._sums[name] / self._known[name] if self._known[name] else None for name in MEANS},
         }
 
@@ -122,6 +149,7 @@ def _kinds(groups: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             "checks": {check.value: sum(group["checks"][check.value] for group in members) for check in Check},
             "verdicts": verdicts,
             **_f1s(verdicts),
+            **summed(members),
             **{name: _mean([group[name] for group in members]) for name in MEANS},
         }
 

@@ -42,6 +42,8 @@ def test_a_trace_shows_its_attempts_and_reflections_and_the_final_answer_is_none
         stopped=True,
         uses_tags=True,
         well_formed=True,
+        course="w-r+",
+        looped=0.0,
     )
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from skillfactory.markup import final_answer, parse, verdict
 from skillfactory.records import Check, Kind, Segment, Verdict
+from skillfactory.skills.loops import repeated_share
+from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, SIGNS
 
 MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
 
@@ -35,6 +37,8 @@ class Shown:
     stopped: bool | None  # whether no attempt follows the first verdict Correct; None without one
     uses_tags: bool | None  # whether there is a <sample> block; None where the tags are not the model's
     well_formed: bool | None  # the same: whether markup.parse names no problem
+    course: str  # a letter for each attempt and a sign for each reflection, see `transitions`
+    looped: float  # share of the text that repeats in a loop what stands before, see `loops`
 
 
 def shown(text: str, judge: Judge) -> Shown:
@@ -48,10 +52,12 @@ def shown(text: str, judge: Judge) -> Shown:
     stopped: bool | None = None
     attempts = reflections = 0
     different: set[str] = set()
+    course: list[str] = []
     for event in _events(text, parsed.parts):
         if isinstance(event, Verdict):
             reflections += 1
             claims[event, before] += 1
+            course.append(SIGNS[event])
             if event is Verdict.CORRECT and stopped is None:
                 stopped = True
             continue
@@ -59,11 +65,13 @@ def shown(text: str, judge: Judge) -> Shown:
         stopped = None if stopped is None else False
         if event is None or len(checks) == MAX_ATTEMPTS:
             attempts += event is not None
+            course.append(EMPTY if event is None else LETTERS[Check.UNDECIDED])
             continue
         if event.answer not in graded:
             graded[event.answer] = judge(event.answer)
         before = graded[event.answer]
         checks.append(before)
+        course.append(LETTERS[before])
         attempts += 1
         different.add(_squeezed(event.answer))
         if before is Check.RIGHT and right_at is None:
@@ -83,6 +91,8 @@ def shown(text: str, judge: Judge) -> Shown:
         stopped=stopped,
         uses_tags=any(part.kind is Kind.ATTEMPT for part in parsed.parts),
         well_formed=parsed.well_formed,
+        course="".join(course[:LONGEST]),
+        looped=repeated_share(text),
     )
 
 

@@ -1,0 +1,89 @@
+"""Loops in a text: a stretch that stands again and again with nothing between.
+
+The rule is exact and its search takes time in proportion to the text, whatever that holds: at every `length / 4` characters it
+asks where the next few come again, and how far the text goes on equal to itself at that distance. A loop of the rule's size
+holds such a place with three periods after it. If the nearest distance isn't the loop's, the text breaks it within two periods,
+and what is looked for next includes the break; so the loop's own distance is found after a few steps at most.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What counts as a loop."""
+
+    copies: int = 4  # of the stretch, in a row; the search rests on 4 or more
+    length: int = 800  # characters of all copies together, at least
+    period: int = 1000  # characters of the stretch, at most
+
+
+class Loop(NamedTuple):
+    """Where a loop stands, characters `start` to `end` (end excluded), and how long the repeated stretch is."""
+
+    start: int
+    end: int
+    period: int
+
+    @property
+    def repeated(self) -> int:
+        """The characters that say nothing new: all after the first copy."""
+        return self.end - self.start - self.period
+
+
+RULE = Rule()
+
+
+def loops(text: str, rule: Rule = RULE) -> list[Loop]:
+    """The loops of a text in order. They don't overlap: the search for the next one begins where one ends."""
+    found: list[Loop] = []
+    step = rule.length // 4
+    free = at = 0  # what stands before `free` belongs to a loop found
+    while at + step < len(text):
+        loop = _around(text, at, free, rule)
+        if loop is None:
+            at += step
+        else:
+            found.append(loop)
+            free = at = loop.end
+    return found
+
+
+def repeated_share(text: str) -> float:
+    """The share of a text, from 0 to 1, that loops add after their first copies."""
+    return sum(loop.repeated for loop in loops(text)) / len(text) if text else 0.0
+
+
+def _around(text: str, at: int, free: int, rule: Rule) -> Loop | None:
+    """The loop that holds the place `at`, with the least distance at which the text comes again there; None without one."""
+    end = at + min(64, rule.length // 4)
+    while True:
+        again = text.find(text[at:end], at + 1, end + rule.period)
+        if again < 0:
+            return None
+        period = again - at
+        last = _last_equal(text, end, period)
+        least = max(rule.length, rule.copies * period)
+        if last - at >= least - rule.length // 4:  # else it's too short: the place looked at before stands ahead of it
+            start = at
+            while start > free and text[start - 1] == text[start - 1 + period]:
+                start -= 1
+            if last - start >= least:
+                return Loop(start, last, period)
+        if last == len(text):
+            return None
+        end = last + 1
+
+
+def _last_equal(text: str, at: int, period: int) -> int:
+    """The end of the stretch that begins before `at` and repeats itself at the distance `period`, which it does up to `at`."""
+    place, size = at, 64
+    while size:
+        ahead = text[place + period : place + period + size]
+        if ahead and text[place : place + len(ahead)] == ahead:
+            place += len(ahead)
+            size *= 2
+        else:
+            size = min(size, len(ahead)) // 2
+    return place + period

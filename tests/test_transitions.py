@@ -1,0 +1,179 @@
+"""Laws of transitions: what a course says, what led from wrong to right, and where a text loops."""
+
+import random
+import time
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from skillfactory.records import Check
+from skillfactory.skills import shown
+from skillfactory.skills.loops import Loop, Rule, loops, repeated_share
+from skillfactory.skills.transitions import BETWEEN, LONGEST, TURNS, Courses, ends_verified, steps, summed
+
+SMALL = Rule(copies=4, length=16, period=12)
+
+
+def judge(answer: str) -> Check:
+    """r is right, u can't be decided, all others are wrong."""
+    return {"r": Check.RIGHT, "u": Check.UNDECIDED}.get(answer, Check.WRONG)
+
+
+def written(course: str) -> str:
+    """A response that takes this course."""
+    words = {"+": "Correct", "-": "Incorrect", "?": "perhaps"}
+    blocks = []
+    for sign in course:
+        if sign in words:
+            blocks.append(f"<reflect>\n<verdict>{words[sign]}</verdict>\n</reflect>\n")
+        else:
+            answer = "" if sign == "0" else f"<answer>{sign}</answer>"
+            blocks.append(f"<sample>\nhm {answer}\n</sample>\n")
+    return f"<think>\n{''.join(blocks)}</think>\n\nSo\n\n<answer>\nr\n</answer>"
+
+
+@pytest.mark.parametrize("course", ["w-r+", "w", "r+w-r+", "w?w-0-u-r+", "+w", "w--+r", "rrww"])
+def test_a_response_is_read_back_as_the_course_that_it_took(course: str) -> None:
+    assert shown(written(course), judge).course == course
+
+
+@pytest.mark.parametrize(
+    ("course", "expected"),
+    [
+        ("", {}),
+        ("w-", {}),
+        ("w-r+", {("incorrect", "wrong_right"): 1}),
+        ("r+w", {("correct", "right_wrong"): 1}),
+        ("wr", {("none", "wrong_right"): 1}),
+        ("w?r", {("none", "wrong_right"): 1}),  # a reflection without a verdict says nothing
+        ("w+-r", {("incorrect", "wrong_right"): 1}),  # the last of several counts
+        ("w-0-r", {}),  # an attempt without an answer stands between
+        ("w-u-r", {}),  # and so does one that nobody could decide
+        ("-w-w-w", {("incorrect", "wrong_wrong"): 2}),
+    ],
+)
+def test_a_step_is_from_one_known_attempt_to_the_next_with_the_verdict_between(
+    course: str, expected: dict[tuple[str, str], int]
+) -> None:
+    assert dict(steps(course)) == expected
+
+
+def test_steps_agree_with_a_plain_count_over_random_courses() -> None:
+    dice = random.Random(4)
+    said = {"+": "correct", "-": "incorrect", "?": "none", "": "none"}
+    is_ = {"r": "right", "w": "wrong"}
+    for _ in range(300):
+        pairs = [(dice.choice("rwu0"), dice.choice(["", "+", "-", "?"])) for _ in range(dice.randint(0, 8))]
+        expected: Counter[tuple[str, str]] = Counter()
+        for (first, sign), (second, _) in pairwise(pairs):
+            if first in is_ and second in is_:
+                expected[said[sign], f"{is_[first]}_{is_[second]}"] += 1
+        assert steps("".join(letter + sign for letter, sign in pairs)) == expected
+
+
+def test_numbers_hold_every_kind_of_transition_and_the_shares_that_follow() -> None:
+    courses = Courses()
+    courses.add("w-r+", False, True)
+    courses.add("w-w-r+", False, True)
+    courses.add("r-w+", True, False)
+    courses.add("r+", True, True)
+    found = courses.numbers()
+    assert found["first_final"] == {"right_right": 1, "right_wrong": 1, "wrong_right": 2, "wrong_wrong": 0}
+    assert {said: list(row) for said, row in found["transitions"].items()} == {said: list(TURNS) for said in BETWEEN}
+    assert found["transitions"]["incorrect"] == {"right_right": 0, "right_wrong": 1, "wrong_right": 2, "wrong_wrong": 1}
+    assert found["corrected"] == pytest.approx(2 / 3)
+    assert found["spoiled"] == 1.0
+
+
+def test_groups_are_summed_and_unknown_courses_leave_no_zero_behind() -> None:
+    known, unknown = Courses(), Courses()
+    known.add("w-r+", False, True)
+    unknown.add(None, True, True)
+    assert unknown.numbers()["transitions"] is None
+    assert unknown.numbers()["corrected"] is None
+    both = summed([known.numbers(), unknown.numbers()])
+    assert both["first_final"] == {"right_right": 1, "right_wrong": 0, "wrong_right": 1, "wrong_wrong": 0}
+    assert both["transitions"]["incorrect"]["wrong_right"] == 1
+
+
+@pytest.mark.parametrize(
+    ("course", "verified"), [("w-r+", True), ("w+", True), ("w+r", False), ("r-", False), ("+", False), ("", False)]
+)
+def test_a_response_ends_verified_if_its_last_word_on_the_last_attempt_is_correct(course: str, verified: bool) -> None:
+    assert ends_verified(course) is verified
+
+
+def test_a_course_has_an_end_whatever_the_text() -> None:
+    assert len(shown("<think>" + "<reflect></reflect>" * 5000, judge).course) == LONGEST
+
+
+def slow_loops(text: str, rule: Rule) -> bool:
+    """Whether a text has a loop, found by trying every period."""
+    for period in range(1, rule.period + 1):
+        run = 0
+        for at in range(period, len(text)):
+            run = run + 1 if text[at] == text[at - period] else 0
+            if run + period >= max(rule.length, rule.copies * period):
+                return True
+    return False
+
+
+def test_a_loop_is_found_exactly_where_the_rule_says_there_is_one() -> None:
+    dice = random.Random(7)
+    found = Counter[bool]()
+    for _ in range(1200):
+        parts = []
+        for _ in range(dice.randint(1, 4)):
+            unit = "".join(dice.choice("ab") for _ in range(dice.randint(1, 14)))
+            parts.append(unit * dice.randint(1, 7) + unit[: dice.randint(0, len(unit))])
+        text = "".join(parts)
+        expected = slow_loops(text, SMALL)
+        found[expected] += 1
+        assert bool(loops(text, SMALL)) is expected, text
+    assert min(found.values()) > 100  # both kinds were met
+
+
+def test_found_loops_stand_in_order_apart_and_repeat_what_they_say() -> None:
+    dice = random.Random(9)
+    for _ in range(500):
+        text = "".join("".join(dice.choice("abc") for _ in range(dice.randint(1, 9))) * dice.randint(1, 9) for _ in range(5))
+        end = 0
+        for loop in loops(text, SMALL):
+            assert loop.start >= end
+            assert text[loop.start : loop.end - loop.period] == text[loop.start + loop.period : loop.end]
+            assert loop.end - loop.start >= max(16, 4 * loop.period)
+            end = loop.end
+
+
+def test_the_same_sentence_again_and_again_is_one_loop_with_its_place() -> None:
+    head, unit, tail = "Let me think about it. ", "It must be 12 then, so try 12 again. ", "No: 15."
+    text = head + unit * 40 + tail
+    (loop,) = loops(text)
+    assert (loop.period, loop.end) == (len(unit), len(text) - len(tail))
+    assert loop.start in range(len(head) - 3, len(head) + 1)  # what stands before may end alike
+    assert repeated_share(text) == pytest.approx((loop.end - loop.start - loop.period) / len(text))
+    assert loops(head + unit * 3 + tail) == []  # three times is no loop
+    assert shown(text, judge).looped == repeated_share(text) > 0.9
+
+
+def test_a_long_stretch_that_begins_alike_is_found_by_its_own_period() -> None:
+    unit = "-" * 300 + " and one more row\n"
+    (loop,) = loops("x" + unit * 5)
+    assert loop == Loop(1, 1 + 5 * len(unit), len(unit))
+
+
+def test_an_empty_text_has_no_loop() -> None:
+    assert repeated_share("") == 0.0
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "ab" * 70 + "c", "<answer>", "a" * 63 + "b", "a" * 200 + "b" * 200, "\x00", "ab" * 499 + "ba"]
+)
+def test_hostile_text_takes_time_in_proportion_to_its_length(piece: str) -> None:
+    dice = random.Random(1)
+    mixed = "".join(piece[: dice.randint(1, len(piece))] for _ in range(min(10_000, 600_000 // len(piece))))
+    started = time.process_time()
+    loops(piece * (500_000 // len(piece)))
+    loops(mixed * (500_000 // len(mixed)))
+    assert time.process_time() - started < 2
