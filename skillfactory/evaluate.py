@@ -12,11 +12,12 @@ from skillfactory.examination import Evaluated, Examination, respond, unusable
 from skillfactory.flow import Flow, Sampling
 from skillfactory.prompts import load_reflection, load_variants
 from skillfactory.records import Drop, Question
-from skillfactory.suites import Group, Part, load_suite
+from skillfactory.suites import Group, Part, groups_of, load_suite
 from skillfactory.suites.questions import check_supply, held_out
 from skillfactory.tasks import resolve
 
 T = TypeVar("T")
+SUITE = "mini"  # what is asked if nobody says so
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,21 @@ class EvaluateConfig:
     output: Path = field(
         metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN"}
     )
-    suite: str = field(default="mini", metadata={"help": "mini, paper, or a YAML file with groups"})
-    groups: tuple[str, ...] = field(default=(), metadata={"help": "groups of the suite to ask, by name", "shown": "all"})
+    suite: str | None = field(
+        default=None, metadata={"help": "mini, paper, math, or a YAML file with groups", "shown": "mini, if no task is given"}
+    )
+    task: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "metavar": "NAME[:LEVEL][@N]",
+            "help": "in place of a suite: a task, or module:object, its level, and how many questions",
+            "shown": "the suite's",
+        },
+    )
+    option: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "an option of the task; NAME.KEY=VALUE where there are several"}
+    )
+    groups: tuple[str, ...] = field(default=(), metadata={"help": "groups to ask, by name, e.g. countdown-4", "shown": "all"})
     questions: int | None = field(default=None, metadata={"help": "questions per group", "shown": "as the suite says"})
     samples: int | None = field(default=None, metadata={"help": "responses per question", "shown": "as the suite says"})
     part: Part | None = field(
@@ -98,6 +112,9 @@ class EvaluateConfig:
         },
     )
     seed: int = field(default=0, metadata={"help": "seed of questions and samples"})
+    regrade: bool = field(
+        default=False, metadata={"help": "grade the stored texts of a finished run again; no model is loaded or asked"}
+    )
     decoding: Plain = field(default_factory=Plain)
     prompts: Asking = field(default_factory=Asking)
     generation: Answering = field(default_factory=Answering)
@@ -107,14 +124,23 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{name}: expected {low} or more, came {value}")
+        if self.task and self.suite is not None:
+            raise ConfigError(f"--task and --suite {self.suite} are given: say what to ask with one of them")
+        if self.option and not self.task:
+            raise ConfigError("--option is given without --task: those of a suite's tasks stand in the suite")
+
+    @property
+    def asks(self) -> str:
+        """What is asked, in a word or two: the suite, or the tasks."""
+        return ", ".join(self.task) or self.suite or SUITE
 
     def chosen(self) -> tuple[Group, ...]:
-        """The groups to ask, in the suite's order, with what the options override."""
-        suite = load_suite(self.suite)
+        """The groups to ask, in the order of the suite or the tasks, with what the options override."""
+        suite = groups_of(self.task, self.option) if self.task else load_suite(self.suite or SUITE)
         known = [group.name for group in suite]
         for name in self.groups:
             if name not in known:
-                raise unknown(f"group of the suite {self.suite}", name, known)
+                raise unknown(f"group of {'the suite ' if not self.task else ''}{self.asks}", name, known)
         given = {"questions": self.questions, "samples": self.samples, "part": self.part}
         given |= {"max_tokens": self.decoding.max_tokens}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -1,5 +1,6 @@
 """Stored responses → numbers per group and per kind, None where one is undefined; `docs/evaluation.md` says what each is."""
 
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,9 +11,22 @@ from typing import Any
 import numpy as np
 
 from skillfactory.records import Check, Stop
+from skillfactory.seeds import derive
 from skillfactory.skills.transitions import Courses, ends_verified, summed
-from skillfactory.stats import Estimate, clustered_share, f1, mean_of_shares, pass_at_k
+from skillfactory.stats import (
+    Array,
+    Estimate,
+    clustered_share,
+    f1,
+    majority_at_k,
+    mean_of_shares,
+    pass_at_k,
+    percentiles,
+    resampled_means,
+    spread_of,
+)
 from skillfactory.suites import Group
+from skillfactory.tasks.numbers import MAX_CHARS, exact, unwrapped
 
 VERDICTS = ("true_correct", "false_correct", "true_incorrect", "false_incorrect", "no_verdict")
 # number: the column whose mean it is, over the responses where that isn't None
@@ -44,7 +58,7 @@ def _product(share: float | None, whole: float | None) -> float | None:
 
 # column: how it is made of others; what a response doesn't tell is None
 DERIVED: Mapping[str, Callable[[Row], float | None]] = {
-    "cut": lambda row: None if row["stop"] is None else row["stop"] == Stop.LENGTH,
+    "cut": lambda row: _cut(row),
     "ends_verified": lambda row: (
         None if row.get("course") is None or row["stop"] is None else row["stop"] == Stop.END and ends_verified(row["course"])
     ),
@@ -52,19 +66,38 @@ DERIVED: Mapping[str, Callable[[Row], float | None]] = {
     "loops": lambda row: None if row.get("looped") is None else row["looped"] > 0,
 }
 COLUMNS = (
-    *("group", "question_id", "check", "stop", "course"),
+    *("group", "question_id", "answer", "check", "reason", "stop"),
     *VERDICTS,
+    "course",
     *(name for name in MEANS.values() if name not in DERIVED),
 )
+Statistic = tuple[str, str]  # which number, and its k if it has one
+MAX_BALLOT = 1000  # characters; what is longer votes for itself as it stands
+
+
+def ballot(answer: str) -> str:
+    """What an answer votes for: answers with the same ballot are the same answer, whatever the gold one is.
+
+    Boxes, dollar signs and bold type around the whole of it, white space, upper case, the width of characters and a full stop
+    at the end don't count, nor do the brackets of a lone letter; a number votes for its value, so 1,000.0 is 1000.
+    """
+    bare = unwrapped(answer).removesuffix(".") if len(answer) <= MAX_BALLOT else answer
+    text = "".join(unicodedata.normalize("NFKC", bare).casefold().split())
+    value = exact(text) if len(text) <= MAX_CHARS else None
+    letter = text.strip("().:")
+    return str(value) if value is not None else letter if len(letter) == 1 and letter.isalpha() else text
 
 
 class Tally:
-    """The responses of one group, added up question by question; memory holds one number per question."""
+    """The responses of one group, added up question by question; memory holds a few numbers per question."""
 
     def __init__(self) -> None:
         self.means = array("d")  # share of right responses per question
         self._right: Counter[tuple[int, int]] = Counter()  # (responses, right ones) → questions
+        self._majorities: dict[int, array[float]] = {}  # k → the chance that a vote of k is right, per question
         self._counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()  # why there is no answer
+        self.lengths: Counter[int] = Counter()  # tokens → responses
         self._sums: dict[str, float] = dict.fromkeys(MEANS, 0.0)
         self._known: Counter[str] = Counter()
         self._courses = Courses()
@@ -74,9 +107,14 @@ class Tally:
         right = sum(row["check"] == Check.RIGHT for row in rows)
         self.means.append(right / len(rows))
         self._right[len(rows), right] += 1
+        self._vote(rows)
         for row in rows:
             self._counts[row["check"]] += 1
             self._counts.update({name: row[name] for name in VERDICTS})
+            if row["check"] == Check.MISSING:
+                self._reasons[row["reason"]] += 1
+            if row["tokens"] is not None:
+                self.lengths[row["tokens"]] += 1
             self._courses.add(row.get("course"), row["first_right"], row["check"] == Check.RIGHT)
             for name, column in MEANS.items():
                 value = DERIVED[column](row) if column in DERIVED else row.get(column)
@@ -84,30 +122,76 @@ class Tally:
                     self._sums[name] += value
                     self._known[name] += 1
 
+    def _vote(self, rows: Sequence[Row]) -> None:
+        """Lets the responses to a question vote, for every k."""
+        found: dict[str, list[bool]] = {}
+        for row in rows:
+            if row["check"] != Check.MISSING and row["answer"] is not None:
+                found.setdefault(ballot(row["answer"]), []).append(row["check"] == Check.RIGHT)
+        votes = [(len(rights), sum(rights) / len(rights)) for rights in found.values()]
+        silent = len(rows) - sum(count for count, _ in votes)
+        seed = derive(0, "vote", rows[0]["question_id"])
+        for k in _ks(len(rows)):
+            value = majority_at_k(votes, silent, k, seed)
+            self._majorities.setdefault(k, array("d")).append(value or 0.0)
+
     def numbers(self) -> dict[str, Any]:
         """What the responses come to, as JSON-safe values."""
         questions, responses = len(self.means), sum(n * times for (n, _), times in self._right.items())
         verdicts = {name: self._counts[name] for name in VERDICTS}
+        found = self._found()
         return {
             "questions": questions,
             "responses": responses,
             "accuracy": _plain(clustered_share(np.asarray(self.means))),
-            "pass_at": self._pass_at(),
+            "pass_at": {k: float(np.mean(values)) for (name, k), values in found.items() if name == "pass_at"},
+            "majority_at": {k: float(np.mean(values)) for (name, k), values in found.items() if name == "majority_at"},
             "checks": {check.value: self._counts[check] for check in Check},
+            "unanswered": {reason: count / responses for reason, count in sorted(self._reasons.items())},
             "verdicts": verdicts,
             **_f1s(verdicts),
             **self._courses.numbers(),
             **{name: self._sums[name] / self._known[name] if self._known[name] else None for name in MEANS},
+            "token_quantiles": _quantiles(self.lengths),
         }
 
-    def _pass_at(self) -> dict[str, float]:
-        """Unbiased pass@k for k = 1, 2, 4, … and for all samples; questions with fewer responses than k are left out."""
-        most = max((n for n, _ in self._right), default=0)
-        found = {}
-        for k in sorted({2**power for power in range(most.bit_length())} | {most} - {0}):
-            fit = [(pass_at_k(n, right, k), times) for (n, right), times in self._right.items() if n >= k]
-            found[str(k)] = sum(value * times for value, times in fit if value is not None) / sum(times for _, times in fit)
-        return found
+    def resampled(self, name: str) -> dict[Statistic, Array]:
+        """The statistics of the group `name` in worlds where its questions are drawn anew; see `stats.resampled_means`."""
+        return {each: resampled_means(values, derive(0, "bootstrap", name, *each)) for each, values in self._found().items()}
+
+    def _found(self) -> dict[Statistic, Array]:
+        """The statistics that have a number for each question. Questions with fewer responses than k have none for it."""
+        if not self.means:
+            return {}
+        found: dict[Statistic, Array] = {("accuracy", ""): np.asarray(self.means)}
+        most = max(n for n, _ in self._right)
+        for k in _ks(most):
+            fit = [(pass_at_k(n, right, k) or 0.0, times) for (n, right), times in self._right.items() if n >= k]
+            found["pass_at", str(k)] = np.repeat([value for value, _ in fit], [times for _, times in fit])
+        return found | {("majority_at", str(k)): np.asarray(self._majorities[k]) for k in _ks(most)}
+
+
+def _ks(most: int) -> list[int]:
+    """1, 2, 4, … and `most`, in order."""
+    return sorted({2**power for power in range(most.bit_length())} | {most} - {0}) if most else []
+
+
+def _cut(row: Row) -> bool | None:
+    """Whether the token limit cut a response; None where it isn't known how it ended, as in imported data."""
+    return None if row["stop"] is None else row["stop"] == Stop.LENGTH
+
+
+def _quantiles(lengths: Counter[int]) -> dict[str, Any]:
+    """The 5th, 50th and 95th percentile of lengths and the longest; None if there are none."""
+    found = spread_of(lengths)
+    return {name: getattr(found, name, None) for name in ("p5", "p50", "p95", "max")}
+
+
+def _intervals(drawn: Mapping[Statistic, Array], questions: int) -> dict[str, Any]:
+    """The 95 % intervals that the drawn worlds give."""
+    ends = {each: list(percentiles(values, questions)) for each, values in drawn.items()}
+    of_k = {name: {k: ends[each] for each in ends for k in [each[1]] if each[0] == name} for name in ("pass_at", "majority_at")}
+    return {"accuracy": ends.get(("accuracy", "")), **of_k}
 
 
 def _f1s(verdicts: Mapping[str, int]) -> dict[str, float | None]:
@@ -127,31 +211,53 @@ def measured(groups: Sequence[Group], rows: Iterable[Row], failed: Mapping[str, 
     tallies = {group.name: Tally() for group in groups}
     for (name, _), responses in groupby(rows, key=itemgetter("group", "question_id")):
         tallies[name].add(list(responses))
-    found = []
+    found: list[dict[str, Any]] = []
+    drawn: dict[str, dict[Statistic, Array]] = {}
     for group in groups:
         about = {"name": group.name, "kind": group.kind, "task": group.task, "level": group.level, "part": group.part}
-        found.append({**about, "failed": failed.get(group.name, 0), **tallies[group.name].numbers()})
-    return {"groups": found, "kinds": list(_kinds(found))}
+        tally = tallies[group.name]
+        drawn[group.name] = tally.resampled(group.name)
+        numbers = {**tally.numbers(), "bootstrap": _intervals(drawn[group.name], len(tally.means))}
+        found.append({**about, "failed": failed.get(group.name, 0), **numbers})
+    return {"groups": found, "kinds": list(_kinds(found, tallies, drawn))}
 
 
-def _kinds(groups: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _kinds(
+    groups: Sequence[Mapping[str, Any]], tallies: Mapping[str, Tally], drawn: Mapping[str, Mapping[Statistic, Array]]
+) -> Iterator[dict[str, Any]]:
     """The means over the groups of each kind: every group counts the same; counts are summed, and F1 is that of the sums."""
     for kind in dict.fromkeys(group["kind"] for group in groups):
         members = [group for group in groups if group["kind"] == kind]
+        worlds = [drawn[group["name"]] for group in members]
+        everywhere = [each for each in worlds[0] if all(each in world for world in worlds)]
         verdicts = {name: sum(group["verdicts"][name] for group in members) for name in VERDICTS}
-        shared = [k for k in members[0]["pass_at"] if all(k in group["pass_at"] for group in members)]
+        reasons = sorted({reason for group in members for reason in group["unanswered"]})
+        lengths = sum((tallies[group["name"]].lengths for group in members), Counter[int]())
         yield {
             "kind": kind,
             "groups": [group["name"] for group in members],
             **{name: sum(group[name] for group in members) for name in ("failed", "questions", "responses")},
             "accuracy": _plain(mean_of_shares([_estimate(group["accuracy"]) for group in members])),
-            "pass_at": {k: _mean([group["pass_at"][k] for group in members]) for k in shared},
+            "pass_at": _at(members, "pass_at"),
+            "majority_at": _at(members, "majority_at"),
             "checks": {check.value: sum(group["checks"][check.value] for group in members) for check in Check},
             "verdicts": verdicts,
             **_f1s(verdicts),
             **summed(members),
+            "unanswered": {reason: _mean([group["unanswered"].get(reason, 0.0) for group in members]) for reason in reasons},
             **{name: _mean([group[name] for group in members]) for name in MEANS},
+            "token_quantiles": _quantiles(lengths),
+            "bootstrap": _intervals(
+                {each: np.mean([world[each] for world in worlds], axis=0) for each in everywhere},
+                sum(group["questions"] for group in members),
+            ),
         }
+
+
+def _at(groups: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
+    """The means over groups of a number with a k, for every k that all of them have."""
+    shared = [k for k in groups[0][name] if all(k in group[name] for group in groups)]
+    return {k: _mean([group[name][k] for group in groups]) for k in shared}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -169,26 +275,26 @@ def _estimate(values: Mapping[str, Any]) -> Estimate:
 
 
 def table(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers as lines of a table: a row per group, then a row per kind of several groups."""
-    head = ("group", "n", "right %", "95 %", "pass@k", "first %", "answers", "reviews", "F1 cor/inc", "tags %", "formed %")
-    rows: list[tuple[str, ...]] = [(*head, "cut %", "tokens")]
+    """The numbers as lines of a table: a row per group, one per kind of several groups; columns without any are left out."""
+    head = ("group", "n", "right %", "95 %", "pass@k", "maj@k", "first %", "answers", "reviews", "F1 cor/inc", "tags %")
+    rows: list[tuple[str, ...]] = [(*head, "formed %", "cut %", "tokens")]
     rows += [_cells(group["name"], group) for group in numbers["groups"]]
     rows += [_cells(f"mean {kind['kind']}", kind) for kind in numbers["kinds"] if len(kind["groups"]) > 1]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
+    columns = [column for column in zip(*rows, strict=True) if set(column[1:]) - {"-", "-/-"}]
+    widths = [max(map(len, column)) for column in columns]
+    for first, *others in zip(*columns, strict=True):
+        yield "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))])
 
 
 def _cells(name: str, numbers: Mapping[str, Any]) -> tuple[str, ...]:
-    accuracy, last = numbers["accuracy"], max(numbers["pass_at"], key=int, default="")
+    accuracy = numbers["accuracy"]
     return (
         name,
         f"{numbers['questions']:,}×{numbers['responses'] / numbers['questions']:.3g}" if numbers["questions"] else "0",
         _percent(accuracy["value"]),
         f"{_percent(accuracy['low'])}-{_percent(accuracy['high'])}",
-        f"{_percent(numbers['pass_at'][last])} ({last})" if last else "-",
+        _best(numbers["pass_at"]),
+        _best(numbers["majority_at"]),
         _percent(numbers["first_right"]),
         _decimal(numbers["answers"], 2),
         _decimal(numbers["reflections"], 2),
@@ -198,6 +304,12 @@ def _cells(name: str, numbers: Mapping[str, Any]) -> tuple[str, ...]:
         _percent(numbers["cut"]),
         _decimal(numbers["tokens"], 0),
     )
+
+
+def _best(by_k: Mapping[str, float]) -> str:
+    """The number for the largest k, with k; of a single response there is nothing to tell beyond its accuracy."""
+    last = max(by_k, key=int, default="1")
+    return "-" if last == "1" else f"{_percent(by_k[last])} ({last})"
 
 
 def _percent(share: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skillfactory.errors import EngineError
+from skillfactory.errors import ConfigError, EngineError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive
 from skillfactory.ledger import Ledger
 from skillfactory.progress import Progress
@@ -64,30 +64,73 @@ class Outcome:
     seconds: float = 0.0
     tally: Tally = field(default_factory=Tally)
     notes: Sequence[str] = ()  # what a user should know of
+    stamp: str = ""  # the run's
 
 
 def carry_on(
-    directory: Path, stage: Stage[T], flows: Iterable[Flow[T]], engine: Callable[[], Engine], progress: Progress
+    directory: Path,
+    stage: Stage[T],
+    flows: Iterable[Flow[T]],
+    engine: Callable[[], Engine],
+    progress: Progress,
+    regrade: bool = False,
 ) -> Outcome:
     """Runs a stage's flows to their end in a run directory, new, killed or finished, and gives its account.
 
     `engine` is called only if there is work. RunLockedError if another process is at it; ConfigError if the directory belongs
     to another model or command; InputError if it holds something else; EngineError if the engine gives nothing but failures.
+
+    `regrade` runs the flows of a finished run anew on its stored texts, whatever has changed, without an engine. Killed, it
+    goes on with or without `regrade`. ConfigError if a text is missing.
     """
+    if regrade and not (directory / "run.json").exists():
+        raise InputError(f"{directory}: holds no run whose texts could be graded again; leave --regrade out to begin one")
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         state = read_state(directory, stage)
+        before = state or {}
+        under_way = before.get("regrading", False)
+        if regrade and not (before.get("finished") or under_way):
+            raise ConfigError(f"{directory}: isn't finished; the same command without --regrade goes on with it")
+        stage = replace(stage, regraded=before.get("regraded", 0) + (regrade and not under_way))
         if state and state["finished"] and state["stamp"] == stage.stamp and not state["counts"].get("engine_errors"):
-            return Outcome(state["counts"], state["flows"], nothing_to_do=True)
+            return Outcome(state["counts"], state["flows"], nothing_to_do=True, stamp=stage.stamp)
         write_text(directory / "README.md", readme(stage))
         history, changed = history_of(state, stage), changes(state, stage)
-        write_state(directory, stage, history)
-        outcome = _work(_Blocks(directory, stage, progress), flows, engine, history)
-        if not changed:
-            return outcome
-        tally = outcome.tally
-        note = f"settings changed ({'; '.join(changed)}): {tally.reused:,} stored texts served again, {tally.texts:,} are new"
-        return replace(outcome, notes=(note, *outcome.notes))
+        write_state(directory, stage, history, regrading=regrade or under_way)
+        blocks = _Blocks(directory, stage, progress, regrade)
+        outcome = _work(blocks, flows, (lambda: _NoEngine(directory)) if regrade else engine, history)
+        tally, notes = outcome.tally, list(outcome.notes)
+        if regrade:
+            notes.insert(0, f"graded again: {tally.reused:,} stored texts, no model was asked")
+        elif changed:
+            served = f"{tally.reused:,} stored texts served again, {tally.texts:,} are new"
+            notes.insert(0, f"settings changed ({'; '.join(changed)}): {served}")
+        return replace(outcome, notes=tuple(notes), stamp=stage.stamp)
+
+
+class _NoEngine:
+    """What stands for the engine where texts are graded again: it has none to give (flow.Engine)."""
+
+    capacity = 64
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """ConfigError if there is a request."""
+        if requests:
+            raise ConfigError(
+                f"{self._directory}: a text that these settings want isn't stored, and --regrade asks no model; "
+                "give the settings of the run, or leave --regrade out to have it sampled"
+            )
+
+    def collect(self) -> Sequence[Completion]:
+        """Nothing, as it takes nothing."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 def _work(blocks: "_Blocks[T]", flows: Iterable[Flow[T]], engine: Callable[[], Engine], history: list[Any]) -> Outcome:
@@ -127,8 +170,9 @@ class _Block(Generic[T]):
 class _Blocks(Generic[T]):
     """The blocks of a run directory: opened as their flows start, finished as these end. It is the driver's store."""
 
-    def __init__(self, directory: Path, stage: Stage[T], progress: Progress) -> None:
+    def __init__(self, directory: Path, stage: Stage[T], progress: Progress, regrade: bool = False) -> None:
         self.directory, self.stage, self.progress = directory, stage, progress
+        self._regrade = regrade  # what failed has failed: it isn't asked again
         self.counts: Counter[str] = Counter()
         self.tally, self.notes = Tally(), list[str]()
         self.flows = self._in_vain = 0
@@ -151,7 +195,7 @@ class _Blocks(Generic[T]):
 
     def get(self, index: int, request: Request) -> Completion | None:
         """The stored completion that serves a request (flow.Store)."""
-        stored = self._open[index // BLOCK].ledger.get(index, request)
+        stored = self._open[index // BLOCK].ledger.get(index, request, failures=self._regrade)
         self.tally.reused += stored is not None
         return stored
 

@@ -37,11 +37,13 @@ class Stage(Generic[T]):
     counts: Callable[[T], Mapping[str, int]]  # what one flow adds to the run's account
     title: str
     packages: tuple[str, ...] = ()  # whose versions are recorded
+    regraded: int = 0  # how often its stored texts were graded again on demand
 
     @property
     def stamp(self) -> str:
         """What a finished block must carry to be current: a hash of all that its results depend on."""
-        return digest(json.dumps([self.command, self.model, self.settings, __version__], sort_keys=True))
+        parts = [self.command, self.model, self.settings, __version__, *([self.regraded] if self.regraded else [])]
+        return digest(json.dumps(parts, sort_keys=True))
 
 
 @contextmanager
@@ -123,12 +125,16 @@ def _present(stage: Stage[Any]) -> dict[str, Any]:
     return plain
 
 
-def write_state(directory: Path, stage: Stage[Any], history: list[Any], ended: Mapping[str, Any] | None = None) -> None:
+def write_state(
+    directory: Path, stage: Stage[Any], history: list[Any], ended: Mapping[str, Any] | None = None, regrading: bool = False
+) -> None:
     """Writes run.json, with the account of a run that has `ended`.
 
     It holds no times, so that an undisturbed and a resumed run end with the same bytes.
     """
     state: dict[str, Any] = {"command": stage.command, "model": stage.model, **_present(stage), "stamp": stage.stamp}
+    state |= {"regraded": stage.regraded} if stage.regraded else {}
+    state |= {"regrading": True} if regrading else {}
     state |= {"finished": ended is not None, "history": history, **(ended or {})}
     write_text(directory / "run.json", json.dumps(state, indent=2, ensure_ascii=False) + "\n")
 

@@ -8,7 +8,7 @@ import pytest
 
 from skillfactory.errors import ConfigError, InputError, SkillFactoryError
 from skillfactory.records import Question
-from skillfactory.suites import SUITES, Group, load_suite
+from skillfactory.suites import SUITES, Group, groups_of, load_suite
 from skillfactory.suites.questions import DEV, held_out, part_of
 from skillfactory.tasks import resolve
 
@@ -32,6 +32,46 @@ def test_the_shipped_suites_name_tasks_and_levels_that_there_are(name: str) -> N
         assert not group.level or group.level in task.levels
         if group.questions is not None:
             assert len(list(islice(held_out(group, task, 0), 10))) == 10
+
+
+def test_the_papers_suites_hold_what_its_tables_hold() -> None:
+    paper, math = ({group.name: group for group in load_suite(name)} for name in ("paper", "math"))
+    levels = {"countdown": "3456", "letter_countdown": "45", "acronym": "45", "multiplication": "2345"}
+    assert list(paper) == [*(f"{task}-{level}" for task in levels for level in levels[task]), "commonsenseqa", "gsm8k"]
+    assert {group.samples for group in paper.values()} == {4}
+    assert {name: group.samples for name, group in math.items()} == {"gpqa": 34, "aime2025": 34, "amc2023": 34, "math500": 4}
+    assert {group.part for group in math.values()} == {"all"}
+    assert {group.max_tokens for group in (*paper.values(), *math.values())} == {4096}
+
+
+def test_a_list_of_tasks_makes_groups() -> None:
+    found = groups_of(["countdown:4@100", "countdown", "gsm8k", "easy_task:Sevens@5"], {"countdown.use_all": "true"})
+    assert [(group.name, group.kind, group.level, group.questions, group.part) for group in found] == [
+        ("countdown-4", "countdown", "4", 100, "test"),
+        ("countdown-3", "countdown", "3", None, "test"),
+        ("gsm8k", "gsm8k", "all", None, "all"),
+        ("easy_task.Sevens", "easy_task.Sevens", "all", 5, "test"),
+    ]
+    assert [group.option for group in found] == [{"use_all": "true"}, {"use_all": "true"}, {}, {}]
+
+
+@pytest.mark.parametrize(
+    ("entries", "options", "message"),
+    [
+        (["countdwn:3"], {}, "unknown task 'countdwn'; did you mean 'countdown'"),
+        (["countdown:7"], {}, "unknown level of countdown '7'"),
+        (["countdown:3@0"], {}, r"task: expected TASK\[:LEVEL\]\[@QUESTIONS\] with a number of questions of 1 or more, came"),
+        (["countdown:3@many"], {}, "came 'countdown:3@many'"),
+        (["@3"], {}, "came '@3'"),
+        (["countdown:3", "countdown@9"], {}, "task: 'countdown-3' stands twice; give it once"),
+        (["countdown", "acronym"], {"use_all": "true"}, "there are several tasks; say whose it is, e.g. countdown.use_all"),
+        (["countdown"], {"acronim.x": 1}, "unknown task of the option acronim.x: 'acronim'"),
+        (["countdown"], {"use_some": 1}, "unknown option of task countdown: 'use_some'"),
+    ],
+)
+def test_a_list_of_tasks_that_can_not_be_read_is_refused(entries: list[str], options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        groups_of(entries, options)
 
 
 def test_a_group_has_different_questions_of_the_eval_split() -> None:
@@ -102,7 +142,7 @@ def test_a_suite_file_that_is_none_is_refused_with_its_place(tmp_path: Path, tex
 
 def test_an_unknown_suite_is_named_with_the_known_ones() -> None:
     with pytest.raises(
-        SkillFactoryError, match=r"unknown suite 'minni'; did you mean 'mini'\? \(known: FILE.yaml, mini, paper\)"
+        SkillFactoryError, match=r"unknown suite 'minni'; did you mean 'mini'\? \(known: FILE.yaml, math, mini, paper\)"
     ):
         load_suite("minni")
     with pytest.raises(InputError, match="can't read the suite"):

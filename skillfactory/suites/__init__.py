@@ -1,7 +1,10 @@
-"""Suites as data: which groups of questions an evaluation asks, shipped or in a file of yours; see `docs/evaluation.md`."""
+"""Which groups of questions an evaluation asks: suites as data, shipped or in a file of yours, and lists of tasks.
+
+See `docs/evaluation.md`.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,9 +14,11 @@ import yaml
 
 from skillfactory.config import from_options
 from skillfactory.errors import ConfigError, InputError, unknown
+from skillfactory.tasks import TASKS, resolve
+from skillfactory.tasks.dataset import DataTask
 from skillfactory.values import came
 
-SUITES = ("mini", "paper")
+SUITES = ("mini", "paper", "math")
 Part = Literal["dev", "test", "all"]
 
 
@@ -63,11 +68,69 @@ def load_suite(name: str) -> tuple[Group, ...]:
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"{name}: groups: expected a list of at least one group, came {came(rows)}")
     groups = tuple(_group(f"{name}: group {number}", row) for number, row in enumerate(rows, 1))
-    names = [group.name for group in groups]
-    twice = next((group for group in names if names.count(group) > 1), None)
+    twice = _twice(groups)
     if twice is not None:
         raise ConfigError(f"{name}: two groups are called '{twice}'; give each a name of its own")
     return groups
+
+
+def groups_of(entries: Sequence[str], options: Mapping[str, Any]) -> tuple[Group, ...]:
+    """The groups that `TASK[:LEVEL][@QUESTIONS]` entries name; TASK is a name or module:object.
+
+    A group is called TASK-LEVEL, or TASK if it has no other level, and its kind is the task, so that levels of a task have a
+    mean. Data sets are asked in whole, as published; of a generated task the questions are those of the test part. An option
+    is of the one task there is, or `TASK.OPTION`. ConfigError for an entry that can't be read or stands twice, an unknown task,
+    level or option, and options without a task.
+    """
+    parts = [_parts(entry) for entry in entries]
+    names = list(dict.fromkeys(name for name, _, _ in parts))
+    groups = tuple(_listed(name, level, questions, _owned(name, names, options)) for name, level, questions in parts)
+    twice = _twice(groups)
+    if twice is not None:
+        raise ConfigError(f"task: '{twice}' stands twice; give it once")
+    return groups
+
+
+def _parts(entry: str) -> tuple[str, str, int | None]:
+    """Name, level ("" for the task's first) and number of questions of an entry."""
+    bare, at, number = entry.rpartition("@")
+    bare = bare if at else entry
+    if not bare or (at and not (number.isdecimal() and int(number))):
+        raise ConfigError(f"task: expected TASK[:LEVEL][@QUESTIONS] with a number of questions of 1 or more, came '{entry}'")
+    pieces = bare.split(":")
+    own = pieces[0] in TASKS or len(pieces) == 1 or not pieces[1].isidentifier()
+    size = 1 if own else 2  # module:object has a colon of its own
+    return ":".join(pieces[:size]), ":".join(pieces[size:]), int(number) if at else None
+
+
+def _listed(name: str, level: str, questions: int | None, options: Mapping[str, Any]) -> Group:
+    task = resolve(name, options)
+    level = level or task.levels[0]
+    if level not in task.levels:
+        raise unknown(f"level of {name}", level, task.levels)
+    kind = re.sub(r"[^\w.+-]+", ".", name)
+    called = kind if task.levels == (level,) else f"{kind}-{level}"
+    return Group(called, kind, name, options, level, questions, part="all" if isinstance(task, DataTask) else "test")
+
+
+def _owned(name: str, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are of the task `name`."""
+    found = {}
+    for key, value in options.items():
+        owner, dot, option = key.rpartition(".")
+        if not dot and len(names) > 1:
+            raise ConfigError(f"option {key}: there are several tasks; say whose it is, e.g. {names[0]}.{key}")
+        if dot and owner not in names:
+            raise unknown(f"task of the option {key}:", owner, names)
+        if owner in ("", name):
+            found[option] = value
+    return found
+
+
+def _twice(groups: Sequence[Group]) -> str | None:
+    """The name that two groups have, if there is one."""
+    names = [group.name for group in groups]
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def _group(where: str, row: Any) -> Group:
