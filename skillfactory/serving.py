@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from skillfactory.config import checked
+from skillfactory.config import checked, settings
 from skillfactory.curate import Generation
 from skillfactory.embedded import located
 from skillfactory.engines import ENGINES, engine_class, open_engine
 from skillfactory.errors import ConfigError
+from skillfactory.evaluate import Answering
 from skillfactory.flow import Engine
 
+BATCH = 128  # rows of the engine transformers; a model of 1M parameters makes twice as many tokens a second as with 32
 _TELLING: Mapping[str, Any] = {  # engine options that make another model of the same name, with their defaults
     "revision": None,
     "dtype": "auto",
@@ -59,6 +62,25 @@ def fingerprint(model: str) -> str:
                 while block := file.read(1 << 20):
                     found.update(block)
     return found.hexdigest()
+
+
+def answering(how: Answering, model: str) -> Generation:
+    """The engine and its options for a model that answers held-out questions."""
+    options = dict(how.engine_option)
+    if how.engine == "transformers":
+        options.setdefault("batch_size", BATCH)
+    known = [each.name for each in settings(engine_class(how.engine).Options)]
+    return Generation(how.engine, model if "model" in known else "", options)
+
+
+def known_as(generation: Generation, model: str) -> str:
+    """What a run directory calls a model whose files may move.
+
+    A folder is known by what it holds: moved, it stays the same model, and trained again it is another one.
+    """
+    files = fingerprint(model)
+    name = f"{Path(model).name} (files {files})" if files else model
+    return model_name(replace(generation, model=name), read_options(generation))
 
 
 def opener(generation: Generation) -> Callable[[], Engine]:
