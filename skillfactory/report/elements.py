@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from skillfactory.report.words import safe
 
-VOID = ("meta", "input", "br")
+VOID = ("meta", "link", "input", "br")
 
 
 class Markup(str):
