@@ -1,6 +1,6 @@
 """Evaluation: which held-out questions are asked, how, and of which model; see `docs/evaluation.md`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -179,19 +179,32 @@ class EvaluateConfig:
 
 
 def flows(config: EvaluateConfig, groups: Sequence[Group]) -> Iterator[Flow[Evaluated]]:
-    """A flow for every question of the groups, one of each group in turn, begun one by one.
+    """A flow for every question of the groups; see `asked`."""
+    return asked(config, groups, _asked)
+
+
+def asked(
+    config: EvaluateConfig, groups: Sequence[Group], ask: Callable[[Question | Drop, Examination], Flow[T]]
+) -> Iterator[Flow[T]]:
+    """The flow that `ask` makes of every question of the groups, one of each group in turn, begun one by one.
 
     InputError at the call if a group has too few questions. In turn, so that more questions for all don't move the first ones.
     """
     hows = [config.examination(group) for group in groups]
     for group, how in zip(groups, hows, strict=True):
         check_supply(group, how.task, config.seed)
-    return _in_turn([_begun(held_out(group, how.task, config.seed), how) for group, how in zip(groups, hows, strict=True)])
+    return _in_turn([_begun(held_out(group, how.task, config.seed), how, ask) for group, how in zip(groups, hows, strict=True)])
 
 
-def _begun(questions: Iterable[Question | Drop], how: Examination) -> Iterator[Flow[Evaluated]]:
+def _asked(item: Question | Drop, how: Examination) -> Flow[Evaluated]:
+    return unusable(how.group, item) if isinstance(item, Drop) else respond(item, how)
+
+
+def _begun(
+    questions: Iterable[Question | Drop], how: Examination, ask: Callable[[Question | Drop, Examination], Flow[T]]
+) -> Iterator[Flow[T]]:
     for item in questions:
-        yield unusable(how.group, item) if isinstance(item, Drop) else respond(item, how)
+        yield ask(item, how)
 
 
 def _in_turn(sources: Sequence[Iterator[T]]) -> Iterator[T]:

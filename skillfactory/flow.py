@@ -106,6 +106,25 @@ def failed(request: Request, error: str) -> Completion:
     return Completion(request.key, "", Stop.ERROR, 0, 0, request.sampling.max_tokens, error)
 
 
+def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
+    """The flow of several ones that go on side by side, what they ask asked at once; it gives their results in order."""
+    results: dict[int, T] = {}
+    asked: dict[int, Sequence[Request]] = {}
+    came: dict[int, Sequence[Completion] | None] = dict.fromkeys(range(len(flows)))
+    while came:
+        for n, completions in came.items():
+            try:
+                asked[n] = next(flows[n]) if completions is None else flows[n].send(completions)
+            except StopIteration as end:
+                results[n] = end.value
+        if not asked:
+            break
+        made = iter((yield [request for requests in asked.values() for request in requests]))
+        came = {n: [next(made) for _ in requests] for n, requests in asked.items()}
+        asked = {}
+    return [results[n] for n in range(len(flows))]
+
+
 class Engine(Protocol):
     """A model behind a queue. Concurrency lives inside: `submit` never waits, `collect` waits for at least one completion.
 
