@@ -3,16 +3,16 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skillfactory.config import settings
+from skillfactory.config import from_options
 from skillfactory.curate import Generation
-from skillfactory.engines import engine_class
 from skillfactory.errors import InputError
 from skillfactory.evaluate import EvaluateConfig, flows
 from skillfactory.examination import Evaluated, Response, account
@@ -23,10 +23,9 @@ from skillfactory.progress import Progress, Silent
 from skillfactory.records import Check
 from skillfactory.run import carry_on
 from skillfactory.rundir import Rows, Stage, write_text
-from skillfactory.serving import fingerprint, model_name, opener, read_options, shown_options
+from skillfactory.serving import answering, known_as, opener, read_options, shown_options
 from skillfactory.suites import Group
 
-BATCH = 128  # rows of the engine transformers; a model of 1M parameters makes twice as many tokens a second as with 32
 NUMBERS = "evaluation.json"
 _TEXT, _NUMBER, _FLAG, _SHARE = pa.string(), pa.int64(), pa.bool_(), pa.float64()
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -116,21 +115,21 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None, engine: C
     """
     started = time.monotonic()
     groups = config.chosen()
-    generation = _generation(config)
+    generation = answering(config.generation, config.model)
     stage = _stage(config, groups, generation)
     begun = flows(config, groups)
     sizes = [group.questions for group in groups]
     bar = progress or Silent()
     bar.begin("evaluate", "questions", None if None in sizes else sum(size or 0 for size in sizes))
     try:
-        outcome = carry_on(config.output, stage, begun, engine or opener(generation), bar)
+        outcome = carry_on(config.output, stage, begun, engine or opener(generation), bar, config.regrade)
     finally:
         bar.end()
     counts, tally = outcome.counts, outcome.tally
     failed = {name.removeprefix("failed/"): count for name, count in counts.items() if name.startswith("failed/")}
-    about = {"model": config.model, "suite": config.suite, "retry": config.retry, "seed": config.seed}
+    about = {"model": config.model, "suite": config.asks, "retry": config.retry, "seed": config.seed}
     spent = {"tokens": counts.get("tokens", 0), "prompt_tokens": counts.get("prompt_tokens", 0)}
-    numbers = {**about, "stamp": stage.stamp, **spent, **measured(groups, read_responses(config.output, COLUMNS), failed)}
+    numbers = {**about, "stamp": outcome.stamp, **spent, **measured(groups, read_responses(config.output, COLUMNS), failed)}
     write_text(config.output / NUMBERS, json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
     return Summary(
         config.output,
@@ -157,6 +156,17 @@ def read_responses(run: Path, columns: tuple[str, ...]) -> Iterator[Row]:
                 yield from batch.to_pylist()
 
 
+def stored_groups(run: Path) -> tuple[Group, ...]:
+    """The groups that a stored evaluation asked, with their tasks and options, in order."""
+    try:
+        groups = json.loads((run / "run.json").read_text("utf-8"))["settings"]["groups"]
+        rows = sorted(groups.values(), key=itemgetter("place"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{run}: no run directory of `skillfactory evaluate` (its run.json names no groups)") from error
+    given = [{name: value for name, value in row.items() if name != "place"} for row in rows]
+    return tuple(from_options(Group, row, f"{run}/run.json: group") for row in given)
+
+
 def question_shares(run: Path) -> dict[str, dict[str, float]]:
     """The share of right responses to each question, by group and by the question's id, in the order of the questions.
 
@@ -171,23 +181,12 @@ def question_shares(run: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _generation(config: EvaluateConfig) -> Generation:
-    answering = config.generation
-    options = dict(answering.engine_option)
-    if answering.engine == "transformers":
-        options.setdefault("batch_size", BATCH)
-    known = [each.name for each in settings(engine_class(answering.engine).Options)]
-    return Generation(answering.engine, config.model if "model" in known else "", options)
-
-
 def _stage(config: EvaluateConfig, groups: tuple[Group, ...], generation: Generation) -> Stage[Evaluated]:
     options = read_options(generation)
-    files = fingerprint(config.model)
-    # A folder is known by what it holds: moved, it stays the same model, and trained again it is another one.
-    name = f"{Path(config.model).name} (files {files})" if files else config.model
+    model = known_as(generation, config.model)
     return Stage(
         command="evaluate",
-        model=model_name(replace(generation, model=name), options),
+        model=_stored_model(config.output, model) if config.regrade else model,
         settings=config.settings(groups),
         notes={"engine": generation.engine, "engine_option": shown_options(options)},
         schemas=SCHEMAS,
@@ -196,6 +195,12 @@ def _stage(config: EvaluateConfig, groups: tuple[Group, ...], generation: Genera
         title=f"Evaluation of {config.model}: {', '.join(group.name for group in groups)}",
         packages=("torch", "transformers", "vllm"),
     )
+
+
+def _stored_model(run: Path, model: str) -> str:
+    """The model whose texts a run holds: it may be gone, or trained anew, when its texts are graded again."""
+    path = run / "run.json"
+    return str(json.loads(path.read_text("utf-8"))["model"]) if path.exists() else model
 
 
 def _rows(evaluated: Evaluated) -> Rows:

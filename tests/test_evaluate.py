@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -20,11 +20,11 @@ from tiny_model import save_tiny_model
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.evaluate import Answering, Asking, EvaluateConfig, Plain, flows
-from skillfactory.evaluation import NUMBERS, Summary, evaluate, question_shares, read_responses
+from skillfactory.evaluation import NUMBERS, Summary, evaluate, question_shares, read_responses, stored_groups
 from skillfactory.examination import Evaluated, Response, respond
 from skillfactory.flow import Completion, Flow, Request, failed
 from skillfactory.measure import COLUMNS, MEANS, measured
-from skillfactory.records import Check, Question, Stop
+from skillfactory.records import Check, Grade, Question, Stop
 from skillfactory.seeds import rng
 from skillfactory.suites import Group
 from skillfactory.tasks import resolve
@@ -282,6 +282,117 @@ def test_a_finished_run_has_nothing_to_do(suite: Path) -> None:
     assert again.nothing_to_do
     assert again.numbers == before.numbers
     assert "there is nothing to do" in str(again)
+
+
+class Fussy:
+    """Multiplication whose check is ours to change, and fails on demand after so many checks."""
+
+    name, levels, answer_format = "fussy", ("2",), "a number"
+    right = Check.RIGHT
+    patience = 10**9
+
+    def __init__(self) -> None:
+        self._task = resolve("multiplication")
+        self.questions, self.question, self.canonical = self._task.questions, self._task.question, self._task.canonical
+
+    def check(self, question: Question, answer: str) -> Grade:
+        """What the real task finds, but for what is right."""
+        type(self).patience -= 1
+        if self.patience < 0:
+            raise ZeroDivisionError("a bug in the check")
+        found = self._task.check(question, answer)
+        return Grade(self.right, "as told") if found.check is Check.RIGHT else found
+
+
+@pytest.fixture
+def fussy(tmp_path: Path) -> Iterator[EvaluateConfig]:
+    yield EvaluateConfig("model", tmp_path / "run", task=("test_evaluate:Fussy:2@70",), decoding=Plain(max_tokens=100))
+    Fussy.right, Fussy.patience = Check.RIGHT, 10**9
+
+
+def no_engine() -> ScriptedEngine:
+    raise AssertionError("the engine was started")
+
+
+def test_a_check_that_crashes_loses_no_text(fussy: EvaluateConfig) -> None:
+    Fussy.patience = 50
+    with pytest.raises(ZeroDivisionError, match="a bug in the check"):
+        run(fussy)
+    stored = on_disk(fussy.output)
+    assert stored >= 50
+    Fussy.patience = 10**9
+    summary = run(fussy)
+    assert summary.new_texts == 70 * 4 - stored
+    assert summary.numbers["groups"][0]["responses"] == 70 * 4
+
+
+def test_a_changed_check_grades_the_stored_texts_again_without_a_model(fussy: EvaluateConfig) -> None:
+    before = run(fussy)
+    texts = [row["text"] for row in read_responses(fussy.output, ("text",))]
+    Fussy.right = Check.WRONG
+    assert run(fussy).nothing_to_do
+    again = evaluate(replace(fussy, regrade=True, model="trained anew"), engine=no_engine)
+    assert [row["text"] for row in read_responses(fussy.output, ("text",))] == texts
+    assert before.numbers["groups"][0]["checks"]["right"] > 0 == again.numbers["groups"][0]["checks"]["right"]
+    assert "graded again: 280 stored texts, no model was asked" in str(again)
+    assert json.loads((fussy.output / NUMBERS).read_text("utf-8")) == again.numbers
+    assert run(fussy).nothing_to_do, "the plain command takes the new grades as they are"
+
+
+def test_grading_again_ends_in_the_same_bytes_and_also_after_a_crash(fussy: EvaluateConfig, tmp_path: Path) -> None:
+    copy = replace(fussy, output=tmp_path / "copy")
+    for each in (fussy, copy):
+        run(each)
+    evaluate(replace(fussy, regrade=True), engine=no_engine)
+    for left in (100, 200):
+        Fussy.patience = left
+        with pytest.raises(ZeroDivisionError):
+            evaluate(replace(copy, regrade=True), engine=no_engine)
+    Fussy.patience = 10**9
+    run(copy)  # a plain command goes on with it: every block is graded by the same code
+    assert contents(copy.output) == contents(fussy.output)
+
+
+def test_grading_again_keeps_failures_and_asks_for_nothing_that_is_missing(fussy: EvaluateConfig) -> None:
+    with pytest.raises(InputError, match="holds no run whose texts could be graded again"):
+        evaluate(replace(fussy, regrade=True), engine=no_engine)
+    assert not fussy.output.exists()
+
+    def broken(request: Request) -> str | Completion:
+        return failed(request, "gone") if rng(request.seed, "fate").random() < 0.2 else solver.answer(request)
+
+    before = run(fussy, broken)
+    again = evaluate(replace(fussy, regrade=True), engine=no_engine)
+    assert again.numbers["groups"] == before.numbers["groups"]
+    assert again.numbers["groups"][0]["failed"] > 0
+    with pytest.raises(ConfigError, match="a text that these settings want isn't stored, and --regrade asks no model"):
+        evaluate(replace(fussy, regrade=True, samples=5), engine=no_engine)
+    assert run(replace(fussy, samples=5)).numbers["groups"][0]["responses"] == 70 * 5
+    (fussy.output / "run.json").write_text(
+        (fussy.output / "run.json").read_text().replace('"finished": true', '"finished": false')
+    )
+    with pytest.raises(ConfigError, match="isn't finished; the same command without --regrade goes on with it"):
+        evaluate(replace(fussy, regrade=True, samples=5), engine=no_engine)
+
+
+def test_tasks_take_the_place_of_a_suite(suite: Path) -> None:
+    made = replace(config(suite), suite=None, task=("multiplication:2@9", "acronym:mini"), option={"acronym.x": 1})
+    with pytest.raises(ConfigError, match="unknown option of task acronym: 'x'"):
+        made.chosen()
+    made = replace(made, option={}, samples=1)
+    with pytest.raises(InputError, match="acronym is generated without end: say how many questions you want"):
+        run(made)
+    summary = run(replace(made, questions=9, groups=("multiplication-2",)))
+    assert [(group["name"], group["questions"]) for group in summary.numbers["groups"]] == [("multiplication-2", 9)]
+    assert summary.numbers["suite"] == "multiplication:2@9, acronym:mini"
+    assert [group.name for group in stored_groups(made.output)] == ["multiplication-2"]
+
+
+def test_a_suite_and_tasks_at_once_and_options_without_a_task_are_refused(suite: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--task and --suite .* are given: say what to ask with one of them"):
+        config(suite, task=("countdown",))
+    with pytest.raises(ConfigError, match="--option is given without --task"):
+        config(suite, option={"use_all": "true"})
 
 
 def test_a_model_trained_again_in_its_folder_is_another_model(suite: Path) -> None:
