@@ -2,7 +2,26 @@
 
 from random import Random
 
-from skillfactory.report import Arm, Cell, Comparison, Estimate, Example, Group, Measure, Stage, Study, Training
+from skillfactory.funnel import Funnel
+from skillfactory.report import (
+    Account,
+    Arm,
+    Cell,
+    Comparison,
+    Estimate,
+    Example,
+    Group,
+    Lengths,
+    Line,
+    Measure,
+    Origin,
+    Selection,
+    Sheet,
+    Spending,
+    Stage,
+    Study,
+    Training,
+)
 
 TRACE = """<think>
 <sample>
@@ -70,11 +89,22 @@ def study(arms: int = 4, groups: int = 6, seeds: int = 3, points: int = 60) -> S
         measures=MEASURES,
         trainings=tuple(_training(draw, arm.name, seed, points) for arm in names[2:4] for seed in range(seeds)),
         stages=_stages(names, seeds),
-        examples=tuple(
-            Example(
-                arm.name, "Make 20 from 25, 7, 3 and 5.", "25 - 7 - 3 + 5", TRACE, True, (False, True), sets[-1].name, 0, 153
+        accounts=(
+            Account("attempts", Funnel("curate", "questions", 900, 733, {"unsolved": 150, "too_long": 17}), seeds),
+            Account("traces", Funnel("build", "traces", 2700, 2700)),
+        ),
+        sheets=(_sheet(names, sets),),
+        lengths=tuple(Lengths(arm.name, (0, 10, 20, 40, 80), (0, 5, 30, 2), (1, 9, 12, 40)) for arm in names),
+        spendings=tuple(
+            Spending(
+                arm.label, way, sets[-1].label, tuple((100.0 * n, Estimate(0.1 * n)) for n in (1, 2, 3))
             )
             for arm in names
+            for way in ("budget forcing", "majority vote")
+        ),
+        selections=tuple(Selection(arm.label, "Right after a retry", 12, 300, (example(),), "What it is.") for arm in names),
+        origins=(
+            Origin("attempts", "skillfactory curate", "mini", tuple(range(seeds)), {"samples": "14"}, {"torch": "2.13.0"}),
         ),
         intervals="Bootstrap over questions, then seeds.",
         notes=("All numbers are made up.",),
@@ -82,6 +112,22 @@ def study(arms: int = 4, groups: int = 6, seeds: int = 3, points: int = 60) -> S
         versions={"skillfactory": "0.0", "torch": "2.13.0"},
         command="skillfactory run recipes/mini/demo.yaml",
     )
+
+
+def example(text: str = TRACE, question: str = "Make 20 from 25, 7, 3 and 5.", group: str = "Acronym") -> Example:
+    """A response to be read."""
+    return Example(question, "25 - 7 - 3 + 5", text, True, (False, True), group, 0, 153, name="countdown/0/0")
+
+
+def one_class(*examples: Example) -> tuple[Selection, ...]:
+    """These responses as a class of their own."""
+    return (Selection("Base", "Right after a retry", len(examples), 1000, examples),)
+
+
+def _sheet(arms: tuple[Arm, ...], groups: tuple[Group, ...]) -> Sheet:
+    columns = (Measure("a", "First right", "share"), Measure("b", "Repeats"), Measure("c", "No answer", "count"))
+    lines = tuple(Line(arm.name, group.name, (0.25, 1.5, None)) for group in groups for arm in arms)
+    return Sheet("Further numbers", "What they are.", columns, lines)
 
 
 def _cell(draw: Random, arm: str, group: str, share: float) -> Cell:

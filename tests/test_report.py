@@ -12,10 +12,32 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import TRACE, study
+from studies import TRACE, example, one_class, study
 
-from skillfactory.report import UNKNOWN, Arm, Cell, Comparison, Estimate, Example, Group, Measure, Stage, Study, Training, page
+from skillfactory.funnel import Funnel
+from skillfactory.report import (
+    UNKNOWN,
+    Account,
+    Arm,
+    Cell,
+    Comparison,
+    Estimate,
+    Example,
+    Group,
+    Lengths,
+    Line,
+    Measure,
+    Origin,
+    Selection,
+    Sheet,
+    Spending,
+    Stage,
+    Study,
+    Training,
+    page,
+)
 from skillfactory.report.passages import passages
+from skillfactory.report.responses import chosen
 from skillfactory.report.style import DARK, LIGHT
 
 VOID = {"meta", "input", "br"}
@@ -84,7 +106,12 @@ def hostile(text: str) -> Study:
         comparisons=(Comparison("arm-0", "arm-1", "group-0", Estimate(0.1, 0.0, 0.2), note=text),),
         measures=tuple(replace(measure, label=text) for measure in good.measures),
         stages=(Stage(text, ("arm-0",), 0, 1.0),),
-        examples=(Example("arm-0", text, text, TRACE, True, (False, True), "group-0"),),
+        accounts=(Account(text, Funnel("build", text, 3, 1, {text: 2})), Account(text, Funnel("build", text, 3, 3))),
+        sheets=(Sheet(text, text, (Measure(text, text),), (Line("arm-0", "group-0", (1.0,)),)),),
+        lengths=(Lengths("arm-0", (0, 1, 2), (1, 2), (3, 4)),),
+        spendings=(Spending(text, text, text, ((1.0, Estimate(0.1)), (2.0, Estimate(0.2)))),),
+        selections=(Selection(text, text, 3, 9, (Example(text, text, TRACE, True, (False, True), text, name=text),), text),),
+        origins=(Origin(text, text, text, (1,), {text: text}, {text: text}),),
         intervals=text,
         notes=(text,),
         settings={text: text},
@@ -107,7 +134,15 @@ def unknown() -> Study:
         (Measure("reward", "Reward"), Measure("loss", "Loss")),
         (Training("a", 0, (1.0, 2.0), (), {"reward": (None, nan), "loss": (1e308, 0.5)}),),
         (Stage("SFT"),),
-        (Example("a", "", "", ""), Example("b", "?", "1", "no tags at all")),
+        (Account("none", Funnel("build", "traces", 0, 0)),),
+        (Sheet("s", "", (Measure("m", "M"),), (Line("a", "g", (None,)), Line("b", "g", (nan,)))),),
+        (Lengths("a", (0, 1), (0,), (0,)),),
+        (Spending("a", "forcing", "g", ((1.0, UNKNOWN),)),),
+        (
+            Selection("a", "Class", 1, 0, (Example("", "", ""),)),
+            Selection("b", "Class", 5, 9, (Example("?", "1", "no tags at all"),)),
+            Selection("b", "None", 0, 9, ()),
+        ),
     )
 
 
@@ -153,30 +188,30 @@ def test_no_text_opens_or_closes_a_tag_or_hides_anything(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_response_stays_within_its_place(text: str) -> None:
     response = f"<think>{text}<sample>{text}</sample>{text}</think>{text}<answer>{text}</answer>{text}"
-    read = Page(page(replace(study(1, 1, 1), examples=(Example("arm-0", "q", "a", response),))))
+    read = Page(page(replace(study(1, 1, 1), selections=one_class(Example("q", "a", response)))))
     assert {tag for tag, _ in read.found} <= {tag for tag, _ in Page(sample()).found}
-    assert len(read.all("details")) == 1
+    assert len(read.all("details")) == len(Page(page(replace(study(1, 1, 1), selections=one_class(example())))).all("details"))
 
 
 @pytest.mark.parametrize("piece", ["<sample>", "<sample></sample>", "</think>", "\u202e", "&", "𝔘", "a ", "\n", "<reflect>"])
 def test_a_megabyte_in_every_text_makes_a_page_of_less_than_a_megabyte(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    html = page(replace(hostile(text), examples=(Example("arm-0", text, text, text),)))
+    html = page(replace(hostile(text), selections=one_class(Example(text, text, text))))
     assert len(html.encode()) < 1_000_000
     Page(html)
 
 
 def test_many_long_responses_share_the_room_of_a_few() -> None:
     text = "\u202e" * 10_000
-    html = page(replace(study(1, 1, 1), examples=tuple(Example("arm-0", text, text, text) for _ in range(200))))
-    assert len(html.encode()) < 3_000_000
+    html = page(replace(study(1, 1, 1), selections=one_class(*(Example(text, text, text) for _ in range(200)))))
+    assert len(html.encode()) < 8_000_000
 
 
 def test_a_long_response_shows_its_beginning_its_end_and_how_much_is_left_out() -> None:
     response = (
         "<think>\n<sample>\nbegin " + "x " * 50_000 + "<answer>1</answer>\n</sample>\n</think>\n\n<answer>\nend\n</answer>"
     )
-    text = Page(page(replace(study(1, 1, 1), examples=(Example("arm-0", "q", "a", response, True, (True,)),)))).text
+    text = Page(page(replace(study(1, 1, 1), selections=one_class(Example("q", "a", response, True, (True,)))))).text
     left_out = int(re.findall(r"([\d,]+) characters are left out here", text)[0].replace(",", ""))
     assert left_out == len(response) - 6_000
     assert "begin x x" in text
@@ -184,11 +219,14 @@ def test_a_long_response_shows_its_beginning_its_end_and_how_much_is_left_out() 
     assert "end" in text.split("Final answer")[-1]
 
 
-def test_more_responses_than_can_be_shown_are_counted() -> None:
-    many = tuple(Example("arm-0", f"question {i}", "a", "b") for i in range(75))
-    read = Page(page(replace(study(1, 1, 1), examples=many)))
-    assert "60 of 75 are shown." in read.text
-    assert len(read.all("details")) == 60
+def test_more_responses_than_can_be_shown_are_counted_and_every_class_shows_its_first() -> None:
+    many = tuple(Selection(f"arm {n % 2}", f"class {n}", 99, 100, tuple(example(str(i)) for i in range(20))) for n in range(40))
+    assert chosen(many) == [15] * 40
+    text = Page(page(replace(study(1, 1, 1), selections=many))).text
+    assert "600 of 800 are shown" in text
+    assert text.count("99 of 100, 99.0 % · 15 shown") == 40
+    long = tuple(Selection("arm", f"class {n}", 10, 10, tuple(example("x" * 9_000) for _ in range(10))) for n in range(30))
+    assert set(chosen(long)) == {3, 4}
 
 
 TAGS = ["<think>", "</think>", "<sample>", "</sample>", "<reflect>", "</reflect>", "<answer>", "</answer>"]
@@ -199,12 +237,12 @@ PIECES = st.lists(st.sampled_from([*TAGS, "word", " ", "\n", "<verdict>Correct</
 @given(PIECES)
 def test_passages_cover_every_word_of_any_response_once_and_in_order(pieces: list[str]) -> None:
     text = "".join(pieces)
-    shown = [text[start:end] for _, _, start, end in passages(Example("a", "q", "g", text))]
+    shown = [text[start:end] for _, _, start, end in passages(Example("q", "g", text))]
     assert "".join("".join(shown).split()) == "".join(text.split())
 
 
 def test_passages_are_named_after_what_the_caller_found() -> None:
-    example = Example("a", "q", "g", TRACE, True, (False, True))
+    example = Example("q", "g", TRACE, True, (False, True))
     named = [(class_, heading) for class_, heading, _, _ in passages(example) if heading]
     assert named == [
         ("wrong", "✗ Attempt 1: wrong"),
@@ -216,7 +254,7 @@ def test_passages_are_named_after_what_the_caller_found() -> None:
         ("answer", "Final answer"),
     ]
     assert [heading for _, heading, _, _ in passages(replace(example, attempts=(False,)))][7] == "Attempt 2: not checked"
-    plain = Example("a", "q", "g", "So it is <answer>4</answer>.")
+    plain = Example("q", "g", "So it is <answer>4</answer>.")
     assert [heading for _, heading, _, _ in passages(plain)] == ["Text"]
 
 

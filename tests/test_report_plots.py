@@ -12,9 +12,8 @@ from studies import MEASURES, study
 
 from skillfactory.report import Estimate, Study, page
 from skillfactory.report.axes import apart, axis, thinned
-from skillfactory.report.courses import letter
 from skillfactory.report.plots import Dot, Form, dot_plot, span
-from skillfactory.report.words import compact, duration, number, points, reading, safe, share, with_interval
+from skillfactory.report.words import compact, duration, letter, number, points, reading, safe, share, with_interval
 
 
 def drawings(html: str) -> dict[str, Element]:

@@ -104,13 +104,13 @@ def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
     tables = _tables([row], groups, row.seeds)
     if tables is None:
         return None
-    told = [numbers for judged in row.seeds.values() if (numbers := _numbers(judged, groups)) is not None]
+    told = [numbers for judged in row.seeds.values() if (numbers := numbers_of(judged, groups)) is not None]
     if len(told) < len(row.seeds):
         return None  # other groups belong to the kind too
     return Cell(
         row.name,
         column,
-        accuracy=_share(mean(tables[0])),
+        accuracy=clipped(mean(tables[0])),
         questions=sum(table.shape[1] for table in tables[0]),
         responses=sum(int(numbers["responses"]) for numbers in told),
         first_try=_mean(told, "first_right"),
@@ -184,7 +184,7 @@ def _tables(rows: Sequence[Row], groups: Sequence[Asked], seeds: Iterable[int]) 
     return [tables(row, asked, row.seeds) for row in rows]
 
 
-def _numbers(judged: Judged, groups: Sequence[Asked]) -> Mapping[str, Any] | None:
+def numbers_of(judged: Judged, groups: Sequence[Asked]) -> Mapping[str, Any] | None:
     """The numbers of a group, or of the kind that has these groups in whatever order; None if there is no such kind."""
     entries: list[Mapping[str, Any]] = [*judged.numbers["groups"], *judged.numbers["kinds"]]
     wanted = {group.name for group in groups}
@@ -201,7 +201,7 @@ def _estimate(found: Found) -> Estimate:
     return Estimate(found.value, found.low, found.high)
 
 
-def _share(found: Found) -> Estimate:
+def clipped(found: Found) -> Estimate:
     """An estimate of a share: its interval ends where shares do."""
     low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
     return Estimate(found.value, low, high)

@@ -1,15 +1,22 @@
-"""Reports of a study: its numbers as one page to read offline, and as tables of text. Numbers and texts in, text out."""
+"""Reports: the numbers of a study, or of any runs, as one page to read offline, and as tables of text. It opens no file."""
 
 from skillfactory.report.document import page
 from skillfactory.report.numbers import (
     UNKNOWN,
+    Account,
     Arm,
     Cell,
     Comparison,
     Estimate,
     Example,
     Group,
+    Lengths,
+    Line,
     Measure,
+    Origin,
+    Selection,
+    Sheet,
+    Spending,
     Stage,
     Study,
     Training,
@@ -18,13 +25,20 @@ from skillfactory.report.table import tables
 
 __all__ = [
     "UNKNOWN",
+    "Account",
     "Arm",
     "Cell",
     "Comparison",
     "Estimate",
     "Example",
     "Group",
+    "Lengths",
+    "Line",
     "Measure",
+    "Origin",
+    "Selection",
+    "Sheet",
+    "Spending",
     "Stage",
     "Study",
     "Training",

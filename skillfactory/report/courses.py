@@ -4,16 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from skillfactory.report.elements import Child, Markup, element, header, joined, row, table
 from skillfactory.report.numbers import Measure, Stage, Study, Training
-from skillfactory.report.plots import Line, curve_plot, swatch
-from skillfactory.report.words import NOTHING, count, duration, known, line, of_unit
+from skillfactory.report.plots import Curve, curve_plot, swatch
+from skillfactory.report.words import NOTHING, count, duration, known, letter, line, of_unit
 
 _POINTS = 40_000  # in all curves of a page together: half a megabyte
 _MOST, _LEAST = 160, 8  # points of a curve
-
-
-def letter(index: int) -> str:
-    """The letter of an arm: A … Z, then AA …."""
-    return chr(65 + index) if index < 26 else letter(index // 26 - 1) + letter(index % 26)
 
 
 def training(study: Study) -> Markup | None:
@@ -58,14 +53,14 @@ def _plots(study: Study, measures: Sequence[Measure], by_tokens: bool, most: int
             places = item.tokens if by_tokens else item.steps
             values = item.series.get(measure.name, ())
             points = [(x, y) for x, y in zip(places, values, strict=False) if y is not None]
-            lines.append(Line(letter(hue), hue, points, f"{label}, seed {item.seed}"))
+            lines.append(Curve(letter(hue), hue, points, f"{label}, seed {item.seed}"))
         title = line(measure.label) + _in(measure)
         drawn = curve_plot(f"curve-{axis}-{index}", title, lines, measure.unit, along, most)
         yield element("figure", element("figcaption", title), drawn)
 
 
 def _in(measure: Measure) -> str:
-    return {"share": ", %", "tokens": ", tokens", "nats": ", nats", "number": ""}[measure.unit]
+    return {"share": ", %", "tokens": ", tokens", "nats": ", nats", "number": "", "count": ""}[measure.unit]
 
 
 def _values_table(study: Study, measures: Sequence[Measure]) -> Markup:

@@ -1,18 +1,20 @@
 """A study as one page to read offline: no script, no font, nothing fetched; the same study gives the same bytes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
+from skillfactory.report.accounts import accounts, making
 from skillfactory.report.courses import costs, training
-from skillfactory.report.elements import Markup, element, joined, small
-from skillfactory.report.numbers import Example, Study
-from skillfactory.report.passages import LEGEND, response
+from skillfactory.report.elements import Markup, element, joined
+from skillfactory.report.lengths import lengths
+from skillfactory.report.numbers import Study
+from skillfactory.report.responses import responses
 from skillfactory.report.results import differences, results, skills
+from skillfactory.report.sheets import sheets
+from skillfactory.report.spendings import spendings
 from skillfactory.report.style import sheet
-from skillfactory.report.words import count, line, safe
+from skillfactory.report.words import line, safe
 
-_EXAMPLES = 60  # shown at most
-_EACH, _TOGETHER = 6_000, 120_000  # characters of responses that are shown
-_FACTS, _NOTES = 80, 40
+_NOTES = 40
 # A second lock: even if some text became markup, the browser would run and fetch nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -41,11 +43,18 @@ def page(study: Study) -> str:
 def _sections(study: Study) -> Iterator[tuple[str, str, Markup | None]]:
     yield "results", "Results", results(study)
     yield "differences", "Differences", differences(study)
-    yield "skills", "Skills and lengths", skills(study)
+    yield "spendings", "More tokens", spendings(study)
+    yield "skills", "Skills and lengths", _parts(skills(study), sheets(study), lengths(study))
     yield "training", "Training", training(study)
+    yield "accounts", "Kept and dropped", accounts(study)
     yield "costs", "Time and tokens", costs(study)
-    yield "responses", "Responses", _responses(study)
-    yield "making", "How it was made", _making(study)
+    yield "responses", "Responses", responses(study.selections)
+    yield "making", "How it was made", making(study)
+
+
+def _parts(*parts: Markup | None) -> Markup | None:
+    """What there is of a section's parts; None if there is none."""
+    return joined(parts) if any(part is not None for part in parts) else None
 
 
 def _opening(study: Study) -> Markup:
@@ -54,57 +63,3 @@ def _opening(study: Study) -> Markup:
     heading = element("p", "Before you trust the numbers:") if notes else None
     parts = [element("h1", line(study.title, 200)), *(element("p", text) for text in paragraphs)]
     return element("header", *parts, heading, element("ul", *notes) if notes else None)
-
-
-def _responses(study: Study) -> Markup | None:
-    """A few responses of each arm, folded; attempts, reflections and the rest told apart by colour, border and words."""
-    if not study.examples:
-        return None
-    shown = study.examples[:_EXAMPLES]
-    limit = min(_EACH, _TOGETHER // len(shown))
-    keys = (element("li", words, class_=f"part {class_}") for class_, words in LEGEND)
-    parts: list[Markup] = [element("ul", *keys, class_="key", aria_label="What the colours and borders mean")]
-    if len(shown) < len(study.examples):
-        parts.append(element("p", f"{len(shown)} of {count(len(study.examples))} are shown.", class_="cut"))
-    for arm in study.arms:
-        own = [example for example in shown if example.arm == arm.name]
-        if own:
-            parts += [element("h3", line(arm.label)), *(_example(study, example, limit) for example in own)]
-    return joined(parts)
-
-
-_FINDING = {True: "✓ right", False: "✗ wrong", None: "not checked"}
-
-
-def _example(study: Study, example: Example, limit: int) -> Markup:
-    groups = {group.name: group.label for group in study.groups}
-    about = [_FINDING[example.right], line(groups.get(example.group, ""))]
-    about += [f"{count(example.tokens)} tokens" if example.tokens is not None else "", "cut off" if example.cut else ""]
-    about.append(f"seed {example.seed}" if example.seed is not None else "")
-    summary = element("summary", f"{line(example.question, 90)} ", small(" · ".join(filter(None, about))))
-    facts = _facts({"Question": safe(example.question, 1_500), "One right answer": safe(example.gold, 300)})
-    return element("details", summary, facts, response(example, limit))
-
-
-def _making(study: Study) -> Markup | None:
-    """Settings, versions and the command."""
-    seeds = {f"Seeds of {line(arm.label)}": _listed(arm.seeds) for arm in study.arms if arm.seeds}
-    facts = {"Settings": {**dict(study.settings), **seeds}, "Versions": dict(study.versions)}
-    parts: list[Markup] = []
-    for title, entries in facts.items():
-        if entries:
-            parts += [element("h3", title), _facts(entries)]
-    if study.command:
-        parts += [element("h3", "The command that makes this again"), element("pre", safe(study.command, 4_000))]
-    return joined(parts) if parts else None
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return line(", ".join(map(str, seeds)), 300)
-
-
-def _facts(entries: Mapping[str, str]) -> Markup:
-    pairs = []
-    for name, value in list(entries.items())[:_FACTS]:
-        pairs += [element("dt", line(name)), element("dd", safe(value, 1_500), class_="words", dir="auto")]
-    return element("dl", *pairs, class_="facts")

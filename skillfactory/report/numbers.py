@@ -1,4 +1,4 @@
-"""What a study came to, as numbers and texts: all that a report is made from.
+"""What a study, or any runs, came to, as numbers and texts: all that a report is made from.
 
 Shares are fractions of 1, durations seconds, lengths tokens. None is "not known" or "not measured", never 0. A mean over
 several groups is a group of its own, and an arm judged at another budget (equal steps, say) an arm of its own.
@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Unit = Literal["share", "tokens", "nats", "number"]
+from skillfactory.funnel import Funnel
+
+Unit = Literal["share", "tokens", "nats", "number", "count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One response of an arm, to be read."""
+    """One response, or one trace, to be read."""
 
-    arm: str
     question: str
     gold: str
     response: str
@@ -121,11 +122,84 @@ class Example:
     seed: int | None = None
     tokens: int | None = None
     cut: bool = False  # the token limit ended it
+    name: str = ""  # its id, by which its run knows it
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A class of responses (or traces), how many there are, and some of them; those to be shown first stand first."""
+
+    whose: str  # an arm's label, or that of a folder of traces
+    title: str  # e.g. "Right after a retry"
+    found: int
+    total: int  # responses among which they were found
+    examples: tuple[Example, ...]
+    about: str = ""  # what puts a response into the class
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the runs of a stage asked for, summed, and what became of it."""
+
+    label: str
+    funnel: Funnel
+    runs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The numbers of an arm on a group, one for each column of a sheet."""
+
+    arm: str
+    group: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of further numbers. The names of its columns are of no concern to readers."""
+
+    title: str
+    about: str
+    columns: tuple[Measure, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How many responses of an arm have how many tokens: `right[i]` and `wrong[i]` from edges[i] up to edges[i + 1]."""
+
+    arm: str
+    edges: tuple[float, ...]
+    right: tuple[int, ...]
+    wrong: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Accuracy on a group as more tokens are spent in one way, such as budget forcing or majority vote."""
+
+    label: str  # who, e.g. "SkillFactory → GRPO"
+    way: str  # how, e.g. "budget forcing"
+    group: str  # its label
+    points: tuple[tuple[float, Estimate], ...]  # mean tokens of a response, and accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where numbers are from: a run, or several that differ in their seeds alone."""
+
+    label: str
+    command: str  # e.g. "skillfactory evaluate"
+    model: str = ""
+    seeds: tuple[int, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the first, as they should be shown
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A whole study. ValueError if it names an arm, group or measure that it doesn't have, or has one twice."""
+    """A study, or several runs. ValueError if it names an arm, group or measure that it doesn't have, or has one twice."""
 
     title: str
     about: str  # what was compared and why, in plain words; empty lines set paragraphs apart
@@ -136,7 +210,12 @@ class Study:
     measures: tuple[Measure, ...] = ()
     trainings: tuple[Training, ...] = ()
     stages: tuple[Stage, ...] = ()
-    examples: tuple[Example, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
+    lengths: tuple[Lengths, ...] = ()
+    spendings: tuple[Spending, ...] = ()
+    selections: tuple[Selection, ...] = ()
+    origins: tuple[Origin, ...] = ()
     intervals: str = ""  # how the intervals were made, in a sentence
     notes: tuple[str, ...] = ()  # what a reader has to know before trusting the numbers
     settings: Mapping[str, str] = field(default_factory=dict)  # seeds, budgets, models …, as they should be shown
@@ -148,13 +227,20 @@ class Study:
         groups = _distinct("group", (group.name for group in self.groups))
         measures = _distinct("measure", (measure.name for measure in self.measures))
         _distinct("cell", ((cell.arm, cell.group) for cell in self.cells))
-        for part in (self.cells, self.comparisons, self.trainings, self.examples):
+        lines = [line for sheet in self.sheets for line in sheet.lines]
+        for part in (self.cells, self.comparisons, self.trainings, self.lengths, lines):
             _known("arm", arms, [item.arm for item in part])
         _known("arm", arms, [comparison.baseline for comparison in self.comparisons])
         _known("arm", arms, [arm for stage in self.stages for arm in stage.arms])
         _known("group", groups, [cell.group for cell in self.cells])
         _known("group", groups, [comparison.group for comparison in self.comparisons])
-        _known("group", {*groups, ""}, [example.group for example in self.examples])
+        _known("group", groups, [line.group for line in lines])
+        for sheet in self.sheets:
+            if {len(line.values) for line in sheet.lines} - {len(sheet.columns)}:
+                raise ValueError(f"sheet {sheet.title}: {len(sheet.columns)} columns, but a line has more or fewer numbers")
+        for each in self.lengths:
+            if not len(each.edges) - 1 == len(each.right) == len(each.wrong):
+                raise ValueError(f"lengths of {each.arm}: {len(each.edges)} edges don't fit the numbers between them")
         for training in self.trainings:
             _known("measure", measures, training.series)
             points = len(training.steps)

@@ -36,7 +36,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Curve:
     """One training in a plot of curves; lines of one arm share letter and hue."""
 
     letter: str
@@ -59,11 +59,11 @@ def dot_plot(ident: str, title: str, dots: Sequence[Dot], form: Form, scale: Axi
         x = scale.at(tick)
         bands = " ".join(f"M{x:.1f} {_TOP + _ROW * index + 16}v12" for index in range(len(dots)))  # not through the labels
         marks.append(element("path", d=bands, class_="zero" if tick == 0 else "grid"))
-        marks.append(_text(form.tick(tick), x, bottom + 14, "middle", "tick"))
-    marks.append(_text(form.unit, WIDTH - _RIGHT, bottom + 29, "end", "unit"))
+        marks.append(words_at(form.tick(tick), x, bottom + 14, "middle", "tick"))
+    marks.append(words_at(form.unit, WIDTH - _RIGHT, bottom + 29, "end", "unit"))
     rows = (_dot(dot, form, scale, _TOP + _ROW * index) for index, dot in enumerate(dots))
     described = "; ".join(f"{line(dot.label)}: {with_interval(dot.estimate, form.value, form.to)}" for dot in dots)
-    return _drawing(ident, bottom + 34, title, f"{form.unit}. {described}", joined([*marks, *rows]))
+    return drawing(ident, bottom + 34, title, f"{form.unit}. {described}", joined([*marks, *rows]))
 
 
 def _dot(dot: Dot, form: Form, scale: Axis, top: float) -> Markup:
@@ -71,8 +71,8 @@ def _dot(dot: Dot, form: Form, scale: Axis, top: float) -> Markup:
     hue = f"h{dot.hue % _HUES}"
     found = dot.estimate
     parts = [
-        _text(line(dot.label, 36), _LEFT, top + 12, "start", "label"),
-        _text(with_interval(found, form.value, form.to), WIDTH - _RIGHT, top + 12, "end", "value"),
+        words_at(line(dot.label, 36), _LEFT, top + 12, "start", "label"),
+        words_at(with_interval(found, form.value, form.to), WIDTH - _RIGHT, top + 12, "end", "value"),
     ]
     if found.low is not None and found.high is not None and can_be_drawn(found.low) and can_be_drawn(found.high):
         x1, x2 = scale.at(found.low), scale.at(found.high)
@@ -83,7 +83,7 @@ def _dot(dot: Dot, form: Form, scale: Axis, top: float) -> Markup:
     return element("g", element("title", line(dot.label)), *parts)
 
 
-def curve_plot(ident: str, title: str, lines: Sequence[Line], unit: Unit, along: str, most: int) -> Markup:
+def curve_plot(ident: str, title: str, lines: Sequence[Curve], unit: Unit, along: str, most: int) -> Markup:
     """A plot of one thin line per training, at most `most` points each, the arm's letter where its lines end."""
     factor = 100 if unit == "share" else 1
     drawn = [(item, thinned(_points(item, factor), most)) for item in lines]
@@ -96,27 +96,27 @@ def curve_plot(ident: str, title: str, lines: Sequence[Line], unit: Unit, along:
         marks.append(
             element("line", x1=_CURVE_LEFT, x2=WIDTH - _CURVE_RIGHT, y1=y, y2=y, class_="zero" if tick == 0 else "grid")
         )
-        marks.append(_text(compact(tick), _CURVE_LEFT - 5, y + 4, "end", "tick"))
+        marks.append(words_at(compact(tick), _CURVE_LEFT - 5, y + 4, "end", "tick"))
     for tick in across.ticks:
         x = across.at(tick)
         marks.append(element("line", x1=x, x2=x, y1=_CURVE_HEIGHT, y2=_CURVE_HEIGHT + 4, class_="zero"))
-        marks.append(_text(compact(tick), x, _CURVE_HEIGHT + 16, "middle", "tick"))
-    marks.append(_text(along, WIDTH - _CURVE_RIGHT, _CURVE_HEIGHT + 31, "end", "unit"))
+        marks.append(words_at(compact(tick), x, _CURVE_HEIGHT + 16, "middle", "tick"))
+    marks.append(words_at(along, WIDTH - _CURVE_RIGHT, _CURVE_HEIGHT + 31, "end", "unit"))
     paths = [_curve(item, points, across, up) for item, points in drawn]
     ends = [_told(item, points) for item, points in drawn]
     described = f"{title}, along {along}. " + "; ".join(ends)
-    return _drawing(ident, _CURVE_HEIGHT + 36, title, described, joined([*marks, *paths, *_letters(drawn, across, up)]))
+    return drawing(ident, _CURVE_HEIGHT + 36, title, described, joined([*marks, *paths, *_letters(drawn, across, up)]))
 
 
-def _points(item: Line, factor: float) -> list[tuple[float, float]]:
+def _points(item: Curve, factor: float) -> list[tuple[float, float]]:
     return [(x, y * factor) for x, y in item.points if can_be_drawn(x) and can_be_drawn(y)]
 
 
-def _told(item: Line, points: Sequence[tuple[float, float]]) -> str:
+def _told(item: Curve, points: Sequence[tuple[float, float]]) -> str:
     return f"{line(item.name)}: from {compact(points[0][1])} to {compact(points[-1][1])}"
 
 
-def _curve(item: Line, points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> Markup:
+def _curve(item: Curve, points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> Markup:
     hue, dash = f"h{item.hue % _HUES}", _DASHES[item.hue // _HUES % len(_DASHES)]
     name = element("title", line(item.name))
     if len(points) == 1:
@@ -126,7 +126,7 @@ def _curve(item: Line, points: Sequence[tuple[float, float]], across: Axis, up: 
     return element("polyline", name, points=places, class_=f"curve {hue}", stroke_dasharray=dash)
 
 
-def _letters(drawn: Sequence[tuple[Line, Sequence[tuple[float, float]]]], across: Axis, up: Axis) -> list[Markup]:
+def _letters(drawn: Sequence[tuple[Curve, Sequence[tuple[float, float]]]], across: Axis, up: Axis) -> list[Markup]:
     """The letter of each arm beside the ends of its lines, none over another."""
     ends: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for item, points in drawn:
@@ -135,7 +135,7 @@ def _letters(drawn: Sequence[tuple[Line, Sequence[tuple[float, float]]]], across
     rights = [across.at(max(x for x, _ in places)) for places in ends.values()]
     marks = []
     for (letter, hue), x, y in zip(ends, rights, apart(middles, 11, _TOP + 4, _CURVE_HEIGHT), strict=True):
-        marks.append(_text(letter, min(x + 5, WIDTH - _CURVE_RIGHT + 5), y + 4, "start", f"letter t{hue % _HUES}"))
+        marks.append(words_at(letter, min(x + 5, WIDTH - _CURVE_RIGHT + 5), y + 4, "start", f"letter t{hue % _HUES}"))
     return marks
 
 
@@ -143,15 +143,17 @@ def swatch(letter: str, hue: int) -> Markup:
     """A short line as an arm's curves have it, with its letter: the key of a legend."""
     dash = _DASHES[hue // _HUES % len(_DASHES)]
     stroke = element("line", x1=1, x2=27, y1=7, y2=7, class_=f"curve h{hue % _HUES}", stroke_dasharray=dash)
-    mark = _text(letter, 31, 11, "start", f"letter t{hue % _HUES}")
+    mark = words_at(letter, 31, 11, "start", f"letter t{hue % _HUES}")
     return element("svg", stroke, mark, class_="swatch", viewBox="0 0 46 14", width=46, height=14, aria_hidden="true")
 
 
-def _text(words: str, x: float, y: float, anchor: str, class_: str) -> Markup:
+def words_at(words: str, x: float, y: float, anchor: str, class_: str) -> Markup:
+    """Words in a drawing, with their start, middle or end at a place."""
     return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
-def _drawing(ident: str, height: float, title: str, described: str, inner: Markup) -> Markup:
+def drawing(ident: str, height: float, title: str, described: str, inner: Markup) -> Markup:
+    """A drawing as wide as all others, with a text alternative."""
     names = (element("title", title, id=f"{ident}-title"), element("desc", described, id=f"{ident}-desc"))
     labels = f"{ident}-title {ident}-desc"
     return element("svg", *names, inner, role="img", aria_labelledby=labels, viewBox=f"0 0 {WIDTH} {number(height)}")

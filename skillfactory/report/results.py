@@ -43,13 +43,19 @@ def results(study: Study) -> Markup | None:
     )
 
 
+def judged(study: Study) -> list[Arm]:
+    """The arms of which anything was measured."""
+    there = {cell.arm for cell in study.cells}
+    return [arm for arm in study.arms if arm.name in there]
+
+
 def _named(label: str, about: str) -> Markup:
     return joined([line(label), small(line(about, 300))])
 
 
 def _rows(study: Study) -> Iterator[Markup]:
     best = {group.name: _highest([study.cell(arm.name, group.name) for arm in study.arms]) for group in study.groups}
-    for arm in study.arms:
+    for arm in judged(study):
         cells = (_accuracy(study.cell(arm.name, group.name), best[group.name]) for group in study.groups)
         yield element("tr", element("th", _named(arm.label, arm.about), scope="row"), *cells)
 
@@ -79,7 +85,8 @@ def _sizes(study: Study) -> Markup:
 
 
 def _plot(study: Study, group: Group, ident: str) -> Markup:
-    dots = [Dot(arm.label, study.cell(arm.name, group.name).accuracy, hue) for hue, arm in enumerate(study.arms)]
+    hues = {arm.name: hue for hue, arm in enumerate(study.arms)}
+    dots = [Dot(arm.label, study.cell(arm.name, group.name).accuracy, hues[arm.name]) for arm in judged(study)]
     title = f"Accuracy on {line(group.label)}"
     drawn = dot_plot(ident, title, dots, _ACCURACY, span(dots, 0.1))
     return element("figure", element("figcaption", line(group.label), " ", small(line(group.about, 300))), drawn)
@@ -150,7 +157,7 @@ def skills(study: Study) -> Markup | None:
 
 def _group(study: Study, group: Group) -> Markup:
     title = element("tr", element("th", line(group.label), scope="rowgroup", colspan=len(_SKILLS) + 1))
-    return element("tbody", title, *(_skilled(arm, study.cell(arm.name, group.name)) for arm in study.arms))
+    return element("tbody", title, *(_skilled(arm, study.cell(arm.name, group.name)) for arm in judged(study)))
 
 
 def _skilled(arm: Arm, cell: Cell) -> Markup:

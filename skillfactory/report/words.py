@@ -35,6 +35,11 @@ def _visible(char: str) -> str:
     return f"⟨U+{ord(char):04X}⟩"
 
 
+def letter(index: int) -> str:
+    """The letter of a curve: A … Z, then AA …."""
+    return chr(65 + index) if index < 26 else letter(index // 26 - 1) + letter(index % 26)
+
+
 def known(value: float | None) -> float | None:
     """`value` if it is a finite number, else None: a NaN from a log is as unknown as a gap in it."""
     return value if value is not None and math.isfinite(value) else None
@@ -95,9 +100,11 @@ def duration(seconds: float | None) -> str:
 
 
 def of_unit(value: float | None, unit: Unit) -> str:
-    """A value of a training curve, with its unit."""
-    if known(value) is None:
+    """A value with its unit, where that isn't plain."""
+    if value is None or known(value) is None:
         return NOTHING
+    if unit == "count":
+        return count(round(value))
     return f"{share(value)} %" if unit == "share" else number(value)
 
 

@@ -44,6 +44,9 @@ def conduct(config: StudyConfig, progress: Progress) -> StudySummary:
 
 def _written(recipe: Recipe, made: Plan, equal: EqualSteps) -> StudySummary:
     """Writes the tables, the numbers and the report of all that is finished, selected now or not."""
+    from skillfactory.gathering.pages import completed
+    from skillfactory.gathering.stored import ACCOUNT, FIELDS
+    from skillfactory.outputs import outputs
     from skillfactory.report.document import page
     from skillfactory.report.table import costs, differences, results, skills
     from skillfactory.study.gather import gather
@@ -55,11 +58,11 @@ def _written(recipe: Recipe, made: Plan, equal: EqualSteps) -> StudySummary:
     spent = costs(study)
     write_text(folder / "table.md", f"{table}\n")
     write_text(folder / "costs.md", f"{spent}\n")
-    values = asdict(study)
-    del values["examples"]
-    values |= {"costs": values["stages"], "runs": runs, "stages": _stages(made)}
-    write_text(folder / "study.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "report.html", page(study))
+    held = asdict(study)
+    values = {name: held[name] for name in FIELDS} | {"costs": held["stages"], "runs": runs, "stages": _stages(made)}
+    write_text(folder / ACCOUNT, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    shown = outputs([str(folder)]) if any(map(finished, made.nodes.values())) else []
+    write_text(folder / "report.html", page(completed(study, shown)))
     lines = [*table.splitlines(), "", *spent.splitlines(), "", f"{folder}: table.md, costs.md, study.json, report.html"]
     return StudySummary(tuple(lines), values)
 

@@ -3,18 +3,17 @@
 import platform
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from skillfactory import __version__
+from skillfactory.gathering.courses import MEASURES
 from skillfactory.gathering.scores import Judged, Row, cell, comparison, groups_of, inference
 from skillfactory.report import Arm, Comparison, Study
-from skillfactory.study.costs import MEASURES, stages, trainings
-from skillfactory.study.plan import Plan, value
+from skillfactory.study.costs import stages, trainings
+from skillfactory.study.plan import Plan
 from skillfactory.study.recipe import Recipe
 from skillfactory.study.steps import EqualSteps, budgets
-from skillfactory.study.texts import examples
 from skillfactory.study.work import account, finished
 
 _INTERVALS = (
@@ -25,12 +24,11 @@ _PACKAGES = ("torch", "transformers", "trl", "vllm")
 
 
 def gather(recipe: Recipe, made: Plan, equal: EqualSteps) -> tuple[Study, list[dict[str, Any]]]:
-    """The study as a report takes it, and where each evaluation of an arm and seed lies."""
+    """The study as a report takes it, but for what its stages tell of themselves, and where each evaluation lies."""
     rows = [*_rows(recipe, made), *_at_equal_steps(recipe, made, equal)]
     columns = groups_of(rows)
     found = tuple(filter(None, (cell(row, name, groups) for row in rows for name, (_, groups) in columns.items())))
     compared = tuple(_comparisons(recipe, rows, columns))
-    suites = {each.stage.name: str(value(made.nodes[id], "suite")) for each, id in _evaluations(recipe, made)}
     about = {arm.name: " → ".join(stage.name for stage in arm.stages) or "the base model" for arm in recipe.arms}
     study = Study(
         title=recipe.run.title or recipe.path.stem,
@@ -42,7 +40,6 @@ def gather(recipe: Recipe, made: Plan, equal: EqualSteps) -> tuple[Study, list[d
         measures=MEASURES,
         trainings=tuple(trainings(made)),
         stages=tuple(stages(made, [row.name for row in rows])),
-        examples=tuple(each if each.group in columns else replace(each, group="") for each in examples(rows, suites)),
         intervals=_INTERVALS,
         notes=(*_missing(recipe, rows), *_given_up(made), *budgets(made), *inference(rows, found, compared), *equal.notes),
         settings={"models": ", ".join(recipe.run.model), "seeds": ", ".join(map(str, recipe.run.seeds))},
@@ -85,15 +82,6 @@ def _comparisons(recipe: Recipe, rows: list[Row], columns: dict[str, Any]) -> It
             if one in named and other in named:
                 found = (comparison(named[one], named[other], name, groups, note) for name, (_, groups) in columns.items())
                 yield from filter(None, found)
-
-
-def _evaluations(recipe: Recipe, made: Plan) -> Iterator[tuple[Any, str]]:
-    """Each evaluation of the recipe, with a node of it."""
-    for each in recipe.evaluations:
-        for lineage in made.lineages:
-            if each.stage.name in lineage.evaluations:
-                yield each, lineage.evaluations[each.stage.name]
-                break
 
 
 def _missing(recipe: Recipe, rows: list[Row]) -> Iterator[str]:
