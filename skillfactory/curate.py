@@ -7,7 +7,7 @@ asks for what the plans take on trust, and plans again; it ends with the very tr
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,10 @@ from skillfactory.deck import Curated, Curation, Deck
 from skillfactory.errors import ConfigError
 from skillfactory.flow import Flow, Sampling
 from skillfactory.layouts import Draw, Planned, plan
-from skillfactory.prompts import load_hints, load_reflection, load_variants
+from skillfactory.prompts import Variant, load_hints, load_reflection, load_variants
 from skillfactory.records import Drop, Question
 from skillfactory.seeds import digest
+from skillfactory.skills.base import Skill, resolved
 from skillfactory.tasks import resolve
 
 
@@ -114,6 +115,13 @@ class Prompting:
     variants_file: Path | None = field(
         default=None, metadata={"help": "your own prompt variants (YAML), or brief", "shown": "the shipped ones"}
     )
+    skills: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "ask with the prompt variants of these skills too (names, or module:object)",
+            "shown": "lazy: those of its layouts",
+        },
+    )
     reflection_file: Path | None = field(
         default=None, metadata={"help": "your own reflection prompt (YAML), or brief", "shown": "the shipped one"}
     )
@@ -183,7 +191,9 @@ class CurateConfig:
         """What every question's flow needs, with names resolved and files read."""
         decoding, prompts, wanted = self.decoding, self.prompts, self.wanted
         draw = Draw.read(wanted.layout, wanted.max_attempts, wanted.repeats, wanted.unique_variants)
-        variants = load_variants(prompts.variants_file, prompts.variants)
+        lazy = draw if self.mode == "lazy" else None
+        skills = resolved(prompts.skills) + (lazy.skills() if lazy else ())
+        variants = with_skills(load_variants(prompts.variants_file, prompts.variants), skills, prompts.variants_file)
         hints = load_hints(prompts.hints_file) if prompts.hints else None
         twice = {variant.name for variant in variants} & {variant.name for variant in (hints.variants if hints else ())}
         if twice:
@@ -201,7 +211,7 @@ class CurateConfig:
             seed=self.seed,
             solving=decoding.sampling(),
             reflecting=decoding.sampling(decoding.reflect_max_tokens),
-            lazy=draw if self.mode == "lazy" else None,
+            lazy=lazy,
             budget=self.budget,
         )
 
@@ -214,7 +224,18 @@ class CurateConfig:
             del settings["wanted"]
         hints = asdict(how.hints) if how.hints else None
         prompts = {"variants": [asdict(v) for v in how.variants], "reflection": asdict(how.reflection), "hints": hints}
-        return {**settings, "prompts": prompts, "source": sources(self.task, *self.option.values())}
+        shown = [name for layout in how.lazy.layouts for name in layout.skills] if how.lazy else []
+        return {**settings, "prompts": prompts, "source": sources(self.task, *self.option.values(), *shown)}
+
+
+def with_skills(variants: tuple[Variant, ...], skills: Sequence[Skill], file: Path | None) -> tuple[Variant, ...]:
+    """The variants, and for each skill that none of them elicits its own: from `file` if it has them, else from the skill's."""
+    for skill in skills:
+        if any(skill.of(variant.name) for variant in variants):
+            continue
+        there = {variant.name for variant in load_variants(file)}.issuperset(skill.variants)
+        variants += load_variants(file if there else skill.prompts or file, skill.variants)
+    return variants
 
 
 def sources(*names: Any) -> dict[str, str]:

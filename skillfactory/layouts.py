@@ -10,15 +10,17 @@ curation asks for the open ones and plans again, and ends with what a build from
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from itertools import groupby, pairwise
 from random import Random
 from typing import Protocol
 
 from skillfactory.errors import ConfigError
-from skillfactory.markup import attempt_body
+from skillfactory.markup import attempt_body, block_body
 from skillfactory.patterns import Ending, Layout, Want, parse_layout
-from skillfactory.records import Drop
+from skillfactory.records import Block, Drop
 from skillfactory.seeds import draw_orders, rng
+from skillfactory.skills.base import Skill, divide, resolved
 
 
 class Fit(Enum):
@@ -60,6 +62,10 @@ class Draw:
     max_attempts: int = 5  # L_max of the paper's Algorithm 1
     repeats: int = 1
     unique_variants: bool = False  # within a trace
+
+    def skills(self) -> tuple[Skill, ...]:
+        """The skills that the layouts show; ConfigError for one that can't be had."""
+        return resolved(name for layout in self.layouts for name in layout.skills)
 
     @classmethod
     def read(cls, texts: Sequence[str], max_attempts: int = 5, repeats: int = 1, unique_variants: bool = False) -> "Draw":
@@ -159,6 +165,31 @@ def _totals(layout: Layout, maximum: int, random: Random, size: int) -> Iterator
         yield random.randint(low, high) if stars else None
 
 
+@lru_cache(maxsize=4096)  # a question's attempts are looked at again and again
+def divided(text: str, variant: str, skills: tuple[str, ...]) -> tuple[tuple[Block, ...], str]:
+    """The blocks of an attempt that are shown with it, and what is left of its text."""
+    return divide(text, variant, resolved(skills))
+
+
+def lacking(layout: Layout, variant: str, text: str | None) -> Skill | None:
+    """The first skill that a layout needs and an attempt has no block of; an unknown text has what its variant elicits."""
+    needed = resolved(layout.need)
+    foreign = next((skill for skill in needed if not skill.of(variant)), None)
+    if foreign is not None or text is None:
+        return foreign
+    shown = {block.skill for block in divided(text, variant, layout.skills)[0]}
+    return next((skill for skill in needed if skill.name not in shown), None)
+
+
+def _looks(layout: Layout, variant: str, text: str) -> tuple[str, ...]:
+    """How an attempt looks: by itself, and in a trace of the layout."""
+    if not layout.skills:
+        return (attempt_body(text),)
+    blocks, rest = divided(text, variant, layout.skills)
+    parts = [f"<{block.skill}>{block_body(block)}" for block in blocks]
+    return (attempt_body(text), "".join([*parts, "<sample>", attempt_body(rest)]))
+
+
 class Hand:
     """Draws attempts of a pool, each attempt and each text once."""
 
@@ -167,34 +198,52 @@ class Hand:
         self.opened = opened
         self.used: set[int] = set()
         self.texts: set[str] = set()
+        self.short: str | None = None  # the skill for want of which the latest draw that failed passed over attempts
         of_a_kind, of_any = draw_orders(seed, pool.question_id, self.variants, pool.samples)
         self.orders = {Want.RIGHT: of_a_kind, Want.WRONG: of_a_kind, Want.ANY: of_any}
 
-    def take(self, want: Want, reflected: bool, barred: set[str] | None) -> int | None:
+    def take(self, want: Want, layout: Layout, barred: set[str] | None) -> int | None:
         """The first attempt that fits and isn't used, its variant not `barred`; None if there is none."""
         pool = self.pool
+        short: str | None = None
         for i in self.orders[want]:
             if i in self.used or (barred and self.variants[i] in barred):
                 continue
-            fit = pool.fits(i, want, reflected)
+            if layout.need and (lack := lacking(layout, self.variants[i], pool.text(i))):
+                short = short or self._missed(i, want, lack)
+                continue
+            fit = pool.fits(i, want, layout.reflected)
             if fit is Fit.NO:
                 continue
             text = pool.text(i)
             if text is not None:
-                text = attempt_body(text)
-                if text in self.texts:
+                looks = _looks(layout, self.variants[i], text)
+                if not self.texts.isdisjoint(looks):
                     continue
-                self.texts.add(text)
+                self.texts.update(looks)
             if fit is Fit.OPEN:
-                self.opened[i] = self.opened.get(i, False) or reflected
+                self.opened[i] = self.opened.get(i, False) or layout.reflected
             self.used.add(i)
             return i
+        self.short = short or (self._absent(layout) if layout.need and self.variants else None)
         return None
 
-    def put_back(self, picks: Sequence[int]) -> None:
+    def _missed(self, i: int, want: Want, skill: Skill) -> str | None:
+        """The skill's name if attempt `i` fits but for its block; None of other variants, which lazy curation may not know."""
+        if self.pool.text(i) is None or not skill.of(self.variants[i]):
+            return None
+        return skill.name if self.pool.fits(i, want, False) is Fit.YES else None
+
+    def _absent(self, layout: Layout) -> str | None:
+        """The first skill that a layout needs and no variant of the pool elicits."""
+        variants = set(self.variants)
+        return next((skill.name for skill in resolved(layout.need) if not any(map(skill.of, variants))), None)
+
+    def put_back(self, picks: Sequence[int], layout: Layout) -> None:
         """Frees attempts that a failed trace had taken."""
         self.used.difference_update(picks)
-        self.texts.difference_update(attempt_body(text) for i in picks if (text := self.pool.text(i)) is not None)
+        known = ((i, text) for i in picks if (text := self.pool.text(i)) is not None)
+        self.texts.difference_update(look for i, text in known for look in _looks(layout, self.variants[i], text))
 
 
 class _Place:
@@ -231,7 +280,7 @@ class _Place:
         """Draws up to `count` attempts for item `k`."""
         item, picks, unique = self.layout.items[k], self.picks[k], self.draw.unique_variants
         while len(picks) < count:
-            i = self.hand.take(item.want, self.layout.reflected, self.variants if unique else None)
+            i = self.hand.take(item.want, self.layout, self.variants if unique else None)
             if i is None:
                 return
             picks.append(i)
@@ -250,8 +299,10 @@ class _Place:
 
     def _fail(self, trace_id: str, want: Want) -> Drop:
         """Frees what was taken and says what was short."""
-        self.hand.put_back([i for picks in self.picks for i in picks])
+        self.hand.put_back([i for picks in self.picks for i in picks], self.layout)
         what = {Want.RIGHT: "too_few_right", Want.WRONG: "too_few_wrong", Want.ANY: "too_few_attempts"}[want]
+        if self.hand.short:
+            what = f"too_few_{self.hand.short}"
         if self.draw.unique_variants and self.variants.issuperset(self.hand.variants):
             what = "too_few_variants"
         return Drop("layout", trace_id, what)

@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from skillfactory.errors import ConfigError, unknown
+from skillfactory.skillset import SKILLS
 
 
 class Want(Enum):
@@ -70,7 +71,14 @@ class Layout:
     until_empty: bool = False
     reflected: bool = True
     reuse: bool = False  # may use attempts that other traces of the question use
+    need: tuple[str, ...] = ()  # skills of which every attempt of a trace must show a block, as SKILLS or module:object
+    show: tuple[str, ...] = ()  # skills whose blocks are shown of the attempts that have one
     order: tuple[int, ...] = field(init=False)  # of the items as they are filled: those first that ask for most
+
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """The skills whose blocks its traces show, in their order."""
+        return tuple(dict.fromkeys((*self.need, *self.show)))
 
     def least(self, maximum: int) -> int:
         """The fewest attempts that a trace of it can have, where a star stretches."""
@@ -99,11 +107,15 @@ _BOUND = re.compile(r"(max|C)?\s*([+-]?\s*\d{1,4})?")
 
 
 def parse_layout(text: str) -> Layout:
-    """The layout that a name, a pattern, or `name = pattern` stands for; ConfigError says what can't be read, and where."""
+    """The layout that a name, a pattern, or `name = pattern` stands for; ConfigError says what can't be read, and where.
+
+    Options may follow a name of NAMED as they follow a pattern.
+    """
     name, _, pattern = text.partition("=")
-    if "->" in name or not pattern.strip():
+    if "->" in name or ";" in name or not pattern.strip():
         name, pattern = text, text
-    body = NAMED.get(pattern.strip(), pattern.strip())
+    known, mark, more = pattern.partition(";")
+    body = f"{NAMED.get(known.strip(), known.strip())}{mark}{more}".strip()
     if "->" not in body:
         raise unknown("layout", body, NAMED)
     if not name.strip() or "|" in name or not name.strip().isprintable():
@@ -137,9 +149,21 @@ def _option(option: str, body: str) -> dict[str, Any]:
         if (high.base, high.plus) == ("", 0):
             raise ConfigError(f"layout '{body}': a trace has at least one attempt, and n is {found[2].strip()}")
         return {"low": low, "high": high, "each": bool(found[1])}
+    shown = re.fullmatch(r"(need|show)\s*=(.*)", option)
+    if shown:
+        return {shown[1]: tuple(_skills(shown[2], body))}
     if option not in _OPTIONS:
-        raise unknown(f"option in layout '{body}':", option, [*_OPTIONS, "n=LOW..HIGH", "each n=LOW..HIGH"])
+        others = ("n=LOW..HIGH", "each n=LOW..HIGH", "need=SKILL", "show=SKILL")
+        raise unknown(f"option in layout '{body}':", option, [*_OPTIONS, *others])
     return _OPTIONS[option]
+
+
+def _skills(text: str, body: str) -> Iterator[str]:
+    """The skills of `subgoals+module:object`; whether a module:object is there shows when it is used."""
+    for name in map(str.strip, text.split("+")):
+        if ":" not in name and name not in SKILLS:
+            raise unknown(f"skill in layout '{body}':", name, [*SKILLS, "module:object"])
+        yield name
 
 
 def _items(shape: str, body: str) -> Iterator[Item]:

@@ -12,6 +12,13 @@ import pyarrow.parquet as pq
 
 from skillfactory.records import Drop, Segment, Trace
 
+_SEGMENT = [
+    ("kind", pa.string()),
+    ("start", pa.int32()),
+    ("end", pa.int32()),
+    ("attempt_id", pa.string()),
+    ("right", pa.bool_()),
+]
 SCHEMA = pa.schema(
     [
         ("trace_id", pa.string()),
@@ -24,24 +31,17 @@ SCHEMA = pa.schema(
         ("tokens", pa.int32()),
         ("conversations", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("sft_template_type_idx", pa.string()),
-        (
-            "segments",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("kind", pa.string()),
-                        ("start", pa.int32()),
-                        ("end", pa.int32()),
-                        ("attempt_id", pa.string()),
-                        ("right", pa.bool_()),
-                    ]
-                )
-            ),
-        ),
+        ("segments", pa.list_(pa.struct(_SEGMENT))),
     ]
 )
 """One row a trace. `conversations` and `sft_template_type_idx` are the columns of the released SFT data; `segments` are spans
 of code points in the assistant turn; `tokens` counts the whole chat, null if no tokenizer was given."""
+
+WITH_SKILLS = SCHEMA.set(
+    SCHEMA.get_field_index("segments"),
+    pa.field("segments", pa.list_(pa.struct([*_SEGMENT, ("skill", pa.string())]))),
+)
+"""The same for builds with layouts that show skills: a segment says which skill's block it is."""
 
 DROPS = pa.schema([("stage", pa.string()), ("subject_id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
@@ -60,8 +60,8 @@ class Row:
 class TraceWriter:
     """Writes rows to a Parquet file, which appears whole at the end, and only if there is a row."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._draft = path, path.with_suffix(".tmp")
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+        self._path, self._draft, self._schema = path, path.with_suffix(".tmp"), schema
         self._rows: list[Row] = []
         self._writer: pq.ParquetWriter | None = None
         self.size = 0  # characters held
@@ -77,8 +77,8 @@ class TraceWriter:
             random.shuffle(self._rows)
             if self._writer is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = open_writer(self._draft)
-            self._writer.write_table(trace_table(self._rows))
+                self._writer = open_writer(self._draft, self._schema)
+            self._writer.write_table(trace_table(self._rows, self._schema))
         self._rows, self.size = [], 0
 
     def close(self) -> None:
@@ -100,9 +100,9 @@ _REPEATED = [
 ]
 
 
-def open_writer(path: Path) -> pq.ParquetWriter:
-    """A Parquet writer for traces."""
-    return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=_REPEATED)
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet writer for traces, of `SCHEMA` or `WITH_SKILLS`."""
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_REPEATED)
 
 
 class DropWriter:
@@ -139,8 +139,8 @@ class DropWriter:
 _DROPS_HELD = 10_000
 
 
-def trace_table(rows: Sequence[Row]) -> pa.Table:
-    """The rows as columns of `SCHEMA`."""
+def trace_table(rows: Sequence[Row], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """The rows as columns of `SCHEMA`, or of `WITH_SKILLS`."""
     traces = [row.trace for row in rows]
     layouts = [trace.layout for trace in traces]
     columns: list[Any] = [
@@ -154,13 +154,13 @@ def trace_table(rows: Sequence[Row]) -> pa.Table:
         [row.tokens for row in rows],
         _conversations(rows),
         layouts,
-        _segments(rows),
+        _segments(rows, schema),
     ]
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, kind.type)
-        for column, kind in zip(columns, SCHEMA, strict=True)
+        for column, kind in zip(columns, schema, strict=True)
     ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _conversations(rows: Sequence[Row]) -> pa.Array:
@@ -180,9 +180,10 @@ def _strings(texts: Sequence[str]) -> pa.Array:
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
-def _segments(rows: Sequence[Row]) -> pa.Array:
-    kind = SCHEMA.field("segments").type
-    flat = list(zip(*(segment for row in rows for segment in row.segments), strict=True)) or [()] * len(kind.value_type)
+def _segments(rows: Sequence[Row], schema: pa.Schema) -> pa.Array:
+    kind = schema.field("segments").type
+    width = len(kind.value_type)
+    flat = list(zip(*(segment for row in rows for segment in row.segments), strict=True))[:width] or [()] * width
     parts = pa.StructArray.from_arrays(
         [pa.array(column, field.type) for column, field in zip(flat, kind.value_type, strict=True)],
         fields=list(kind.value_type),

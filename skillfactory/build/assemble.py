@@ -1,11 +1,12 @@
 """Plan → Trace: the words of a trace, and its length in tokens."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from skillfactory.layouts import Plan, Pool
+from skillfactory.layouts import Plan, Pool, divided
 from skillfactory.markup import neutral
-from skillfactory.patterns import Ending
+from skillfactory.patterns import Ending, Layout
 from skillfactory.prompts import Phrases
 from skillfactory.records import Attempt, Check, Reflection, Step, Trace
 from skillfactory.seeds import rng
@@ -56,10 +57,18 @@ def assemble(plan: Plan, pool: FullPool, words: Words, seed: int) -> Trace:
             glue = random.choice(words.glue(attempt, layout.reflected))
         elif plan.back is not None:
             glue = random.choice(words.phrases.backtrack)
-        steps.append(Step(attempt, pool.reflection(i) if layout.reflected else None, glue))
+        steps.append(_step(attempt, pool.reflection(i) if layout.reflected else None, glue, layout))
     if plan.back is not None:
-        steps.append(Step(pool.attempt(plan.back), None, ""))
+        steps.append(_step(pool.attempt(plan.back), None, "", layout))
     confirmed = layout.ending is Ending.CONFIRM
     closing = random.choice(words.phrases.confirm if confirmed else words.phrases.closing)
     answer = neutral(steps[-1].attempt.answer or "").strip()
     return Trace(plan.trace_id, pool.question_id, pool.prompt, layout.name, tuple(steps), closing, answer, seed)
+
+
+def _step(attempt: Attempt, reflection: Reflection | None, glue: str, layout: Layout) -> Step:
+    """A step of a trace, with the blocks of the skills that the layout shows set apart."""
+    if not layout.skills:
+        return Step(attempt, reflection, glue)
+    blocks, rest = divided(attempt.text, attempt.variant, layout.skills)
+    return Step(replace(attempt, text=rest), reflection, glue, blocks)

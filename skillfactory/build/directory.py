@@ -131,7 +131,7 @@ def _filter(part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tup
         part.unlink()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     draft, start = part.with_suffix(".tmp"), 0
-    with pq.ParquetFile(part) as file, open_writer(draft) as writer:
+    with pq.ParquetFile(part) as file, open_writer(draft, file.schema_arrow) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             mask = pa.array(kept[start : start + len(table)])

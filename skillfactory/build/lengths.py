@@ -7,7 +7,7 @@ from typing import Any
 from skillfactory.build.assemble import FullPool
 from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError, require
-from skillfactory.layouts import Fit, Plan
+from skillfactory.layouts import Fit, Plan, lacking
 
 
 class TokenCounter:
@@ -58,6 +58,7 @@ def refit(chosen: Plan, plans: Sequence[Plan], pool: FullPool, unique_variants: 
             and pool.fits(i, chosen.wants[place], reflected) is Fit.YES
             and _size(i, pool, reflected) < _size(old, pool, reflected)
             and pool.attempt(i).text not in texts
+            and not lacking(chosen.layout, pool.variants[i], pool.attempt(i).text)
             and (not unique_variants or pool.variants[i] not in {pool.variants[k] for k in chosen.picks if k != old})
         ]
         if spare:

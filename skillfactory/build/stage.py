@@ -14,6 +14,7 @@ from skillfactory.build.released import Wanted
 from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
 from skillfactory.build.unit import Builder, Counts, ScatteredError
 from skillfactory.config import dump
+from skillfactory.curate import sources
 from skillfactory.funnel import Funnel
 from skillfactory.layouts import Draw
 from skillfactory.progress import Progress
@@ -23,7 +24,9 @@ from skillfactory.seeds import digest
 
 def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
     """Builds with the help of a crew; see `skillfactory.build.build`."""
-    reflected = any(layout.reflected for layout in _draw(config).layouts)  # refuses a bad layout before any work
+    draw = _draw(config)
+    draw.skills()  # this and the line before refuse a bad layout before any work
+    reflected = any(layout.reflected for layout in draw.layouts)
     source = open_source(config.inputs, Wanted(config.columns, frozenset(config.variants), reflected))
     config, notes = _as_curated(config, source)
     settings = _settings(config)
@@ -37,11 +40,13 @@ def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
 
 
 def _settings(config: BuildConfig) -> dict[str, Any]:
-    """What the output depends on, as JSON-safe values; the phrases by a hash of their words."""
+    """What the output depends on, as JSON-safe values; phrases and skills of one's own by a hash of their words and files."""
     values = dump(config)
     for name in ("output", "workers", "overwrite"):
         del values[name]
     words = asdict(load_phrases(config.phrases)).values()
+    own = sources(*(name for layout in _draw(config).layouts for name in layout.skills))
+    values |= {"skills": own} if own else {}
     return values | {"seed": config.seed or 0, "phrases": digest(*(phrase for kind in words for phrase in kind))}
 
 

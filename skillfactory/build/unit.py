@@ -17,7 +17,7 @@ from skillfactory.layouts import Draw, Plan, plan
 from skillfactory.markup import render
 from skillfactory.records import Drop
 from skillfactory.seeds import derive, rng
-from skillfactory.traces import DropWriter, Row, TraceWriter
+from skillfactory.traces import SCHEMA, WITH_SKILLS, DropWriter, Row, TraceWriter
 
 _FLUSH = 16 << 20  # characters of traces held before a row group is written
 
@@ -91,7 +91,8 @@ class Builder:
         ids: dict[int, None] = {}
         part = f"part-{number:05d}.parquet"
         drops = DropWriter(self.output / "drops" / part)
-        writer = TraceWriter(self.output / "traces" / part)
+        shown = any(layout.skills for layout in self.draw.layouts)
+        writer = TraceWriter(self.output / "traces" / part, WITH_SKILLS if shown else SCHEMA)
         random = rng(self.seed, "shuffle", number)
         for pool in self.source.pools(number):
             if isinstance(pool, Drop):
