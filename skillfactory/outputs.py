@@ -47,6 +47,7 @@ class Output:
     label: str
     uses: tuple[Use, ...] = ()  # each arm and seed that rests on it; () where nobody named an arm
     model: str = ""  # that was asked, or that the training began with
+    study: Path | None = None  # the folder of the study that it is a stage of
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -171,7 +172,7 @@ def _stage(study: Path, name: str, label: str, uses: tuple[Use, ...]) -> Iterato
     folder = study / _STAGES / name / _OUT
     if folder.is_dir():
         what = what_is(folder)
-        yield Output(what, folder, label, uses, _model(what, folder))
+        yield Output(what, folder, label, uses, _model(what, folder), study)
 
 
 def _title(stage: Mapping[str, Any], uses: Iterable[Use], several: bool) -> str:

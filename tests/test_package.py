@@ -29,10 +29,14 @@ LAYERS = {
     "meeting": ("curation evaluation outputs serving", "ground language material stages engines run"),
     "gathering": ("gathering", "ground language material stages run report meeting trainers"),
     "comparing": ("comparing", "ground language material stages run report meeting gathering"),
+    "view": ("view", "ground language material report meeting"),
     "mini": ("mini", "ground language material run"),
     "trainers": ("train", "ground language material engines run"),
     "studies": ("study", "ground language material stages run meeting report gathering mini trainers"),
-    "front": ("commands cli __main__", "ground language material stages engines run meeting gathering comparing mini trainers studies"),
+    "front": (
+        "commands cli __main__",
+        "ground language material stages engines run meeting gathering comparing view mini trainers studies",
+    ),
 }
 PLACE = {module: layer for layer, (modules, _) in LAYERS.items() for module in modules.split()}
 

@@ -1,7 +1,71 @@
 """The commands that show and compare what others have made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from skillfactory.commands.base import Command
+from skillfactory.commands.base import Command, Result
+from skillfactory.progress import Progress
 
-PAGES: Mapping[str, Command] = {}
+
+def _compare_config() -> type[Any]:
+    from skillfactory.comparing import CompareConfig
+
+    return CompareConfig
+
+
+def _compare(config: Any, progress: Progress) -> Result:
+    from skillfactory.comparing import compare
+
+    return compare(config)
+
+
+def _show_compare(compared: Any) -> Iterator[str]:
+    yield from str(compared).splitlines()
+
+
+def _view_config() -> type[Any]:
+    from skillfactory.view import ViewConfig
+
+    return ViewConfig
+
+
+def _view(config: Any, progress: Progress) -> Result:
+    from skillfactory.view import view
+
+    return view(config, progress)
+
+
+def _show_view(viewed: Any) -> Iterator[str]:
+    yield f"looked at: {', '.join(viewed.runs)}"
+
+
+PAGES: Mapping[str, Command] = {
+    "compare": Command(
+        summary="hold evaluations against each other, over the same questions",
+        description="Compares runs of `evaluate`: a table of accuracy with 95 % intervals, arms by groups of questions; paired "
+        "differences over the questions that all have answered, with intervals, ratios, and p-values corrected for the number "
+        "of comparisons; the differences in tokens and answers per response; and the questions that an arm wins and loses. "
+        "Runs of one label are seeds of one arm; a study's folder gives all its arms and seeds. Says where runs were asked "
+        "different questions, or asked differently.",
+        example="skillfactory compare base-eval sft-eval\n"
+        "skillfactory compare base=base-eval rl=rl-0,rl-1,rl-2 ours=ours-0,ours-1,ours-2 --all-pairs --output compared\n"
+        "skillfactory compare runs/demo --baseline rl --groups 'mean harder'",
+        resume="Nothing was changed; the same command begins anew.",
+        config=_compare_config,
+        run=_compare,
+        show=_show_compare,
+    ),
+    "view": Command(
+        summary="look at attempts, traces and responses in a browser",
+        description="Serves pages on this machine alone (127.0.0.1) to browse what runs hold: questions, attempts, reflections, "
+        "traces, responses, drops. Lists can be narrowed by task, level, layout, correctness, verdict, reason and text; a "
+        "trace leads to the attempts that it is made of and back; two runs stand side by side. An index of each run is made "
+        "the first time, and kept in the user's cache; runs themselves are only read. Ctrl-C ends it.",
+        example="skillfactory view run traces\nskillfactory view runs/demo --port 0 --open\n"
+        "skillfactory view before=sft-eval after=grpo-eval",
+        resume="Nothing was changed; an index under way is made anew.",
+        config=_view_config,
+        run=_view,
+        show=_show_view,
+    ),
+}
