@@ -58,8 +58,8 @@ PAGES: Mapping[str, Command] = {
     "view": Command(
         summary="look at attempts, traces and responses in a browser",
         description="Serves pages on this machine alone (127.0.0.1) to browse what runs hold: questions, attempts, "
-        "reflections, traces, responses, drops. Lists can be narrowed by task, level, layout, correctness, verdict, reason and text; a "
-        "trace leads to the attempts that it is made of and back; two runs stand side by side. An index of each run is made "
+        "reflections, traces, responses, drops. Lists can be narrowed by task, level, layout, correctness, verdict, reason "
+        "and text; a trace leads to the attempts that it is made of and back; two runs stand side by side. An index of each run is made "
         "the first time, and kept in the user's cache; runs themselves are only read. Ctrl-C ends it.",
         example="skillfactory view run traces\nskillfactory view runs/demo --port 0 --open\n"
         "skillfactory view before=sft-eval after=grpo-eval",
