@@ -41,10 +41,34 @@ def _show_evaluate(summary: Any) -> Iterator[str]:
     yield from str(summary).splitlines()
 
 
+def _budget_config() -> type[Any]:
+    from skillfactory.budget import BudgetConfig
+
+    return BudgetConfig
+
+
+def _budget(config: Any, progress: Progress) -> Result:
+    from skillfactory.budgeting import budget
+
+    return budget(config, progress)
+
+
 def _engine_options() -> Mapping[str, type[Any]]:
     from skillfactory.engines import ENGINES, engine_class
 
     return {f"--engine-option of {name}": engine_class(name).Options for name in ENGINES}
+
+
+def _published_config() -> type[Any]:
+    from skillfactory.published import PublishedConfig
+
+    return PublishedConfig
+
+
+def _published(config: Any, progress: Progress) -> Result:
+    from skillfactory.published import published
+
+    return published(config, progress)  # type: ignore[no-any-return]
 
 
 def _run_config() -> type[Any]:
@@ -157,6 +181,32 @@ MODELS: Mapping[str, Command] = {
         resume="The same command goes on; no finished text is lost.",
         config=_evaluate_config,
         run=_evaluate,
+        show=_show_evaluate,
+        pairs=_engine_options,
+    ),
+    "published": Command(
+        summary="exchange evaluations in the published schema",
+        description="Writes an evaluation as Parquet in the schema of SkillFactory's published evaluation data, or reads such "
+        "Parquet into a run directory, on which the commands that measure, compare and show work. What is right is taken from "
+        "the file. A row that can't be used is an error that names the file, the row and the column.",
+        example="skillfactory published base-eval --output base-eval.parquet\n"
+        "skillfactory published released/ --output released-eval --kind countdown_3arg=in-domain --kind countdown_4arg=harder",
+        resume="The same command goes on, or starts again.",
+        config=_published_config,
+        run=_published,
+        show=lambda summary: str(summary).splitlines(),
+    ),
+    "budget": Command(
+        summary="make responses think longer, and see what it buys",
+        description="Asks a model held-out questions, and when a budget of tokens is used up, or the response ends before, puts a "
+        "trigger in place of the closing of its thinking and lets it go on to the next budget, by its own tokens. Beside it, "
+        "independent samples vote at the same number of measured tokens. Writes every round, the votes, and budget.json with "
+        "both curves, accuracy against tokens, with intervals. A stopped or killed run goes on with the same command.",
+        example="skillfactory budget grpo --suite mini --groups countdown-4 --budgets 256,512,1024 --output budget\n"
+        "skillfactory budget MODEL --suite paper --budgets 4096,8192 --trigger wait --close 64 --output budget",
+        resume="The same command goes on; no finished text is lost.",
+        config=_budget_config,
+        run=_budget,
         show=_show_evaluate,
         pairs=_engine_options,
     ),
