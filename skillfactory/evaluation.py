@@ -63,6 +63,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "well_formed": _FLAG,
             "course": _TEXT,
             "looped": _SHARE,
+            "blocks": pa.map_(_TEXT, _NUMBER),
+            "untagged": pa.map_(_TEXT, _NUMBER),
         }
     ),
     "drops": pa.schema({"stage": _TEXT, "subject_id": _TEXT, "reason": _TEXT, "detail": _TEXT}),
@@ -95,6 +97,8 @@ class Summary:
         lines = [*table(self.numbers), *map(str, self.funnels)]
         if self.nothing_to_do:
             lines.append(f"{self.output} was finished before: there is nothing to do")
+        elif not self.new_texts:
+            lines.append(f"{self.output}: no new texts, {self.seconds:,.1f} s")
         else:
             made = f"{self.new_texts:,} new texts of {self.new_tokens:,} tokens in {self.seconds:,.1f} s"
             lines.append(f"{self.output}: {made}, {self.new_tokens / self.seconds:,.0f} tokens/s")
@@ -190,7 +194,7 @@ def _stage(config: EvaluateConfig, groups: tuple[Group, ...], generation: Genera
         settings=config.settings(groups),
         notes={"engine": generation.engine, "engine_option": shown_options(options)},
         schemas=SCHEMAS,
-        rows=_rows,
+        rows=rows_of,
         counts=account,
         title=f"Evaluation of {config.model}: {', '.join(group.name for group in groups)}",
         packages=("torch", "transformers", "vllm"),
@@ -203,7 +207,7 @@ def _stored_model(run: Path, model: str) -> str:
     return str(json.loads(path.read_text("utf-8"))["model"]) if path.exists() else model
 
 
-def _rows(evaluated: Evaluated) -> Rows:
+def rows_of(evaluated: Evaluated) -> Rows:
     """The rows of one question; enumerations as their values, facts as JSON."""
     question = evaluated.question
     asked = []

@@ -16,6 +16,7 @@ from skillfactory.prompts import ReflectionPrompt, Variant
 from skillfactory.records import Attempt, Check, Drop, Grade, Question, Reflection, Step, Stop, Trace, Verdict
 from skillfactory.seeds import derive
 from skillfactory.skills import Shown, shown
+from skillfactory.skills.base import Skill
 from skillfactory.tasks.base import Task
 
 
@@ -32,6 +33,7 @@ class Examination:
     variant: Variant | None = None  # None: the question's prompt as it is
     retry: int = 0  # attempts at most that are retried outside of the model; 0: one response, no review
     reflection: ReflectionPrompt | None = None  # for these
+    skills: tuple[Skill, ...] = ()  # counted beside those of SKILLS
 
     def attempt(self, question: Question, sample: int, number: int = 0) -> Request:
         """The request for an attempt; the first one is that of plain sampling."""
@@ -60,10 +62,10 @@ class Response:
     answer: str | None  # the final one
     check: Check
     reason: str
-    stop: Stop
-    tokens: int  # generated, retries and reviews included
-    prompt_tokens: int  # as the requests counted them
-    requests: int
+    stop: Stop | None  # None where nobody said, as in imported data; the same of the next ones
+    tokens: int | None  # generated, retries and reviews included
+    prompt_tokens: int | None  # as the requests counted them
+    requests: int | None
     keys: tuple[str, ...]  # of the completions
     skills: Shown
 
@@ -145,7 +147,7 @@ def _result(
     # The one that was found Correct is the last; where none was, the last that has an answer counts.
     final = next((attempt for attempt in reversed(attempts) if attempt.answer is not None), attempts[-1])
     text = _written(attempts, tries, final.answer or "") if how.retry else final.text
-    skills = shown(text, lambda answer: judge(answer).check)
+    skills = shown(text, lambda answer: judge(answer).check, how.skills)
     return Response(
         id=id,
         question_id=question.id,

@@ -29,6 +29,10 @@ BLOCK = 64  # flows; a block's texts are in memory once, when it ends (the paper
 IN_VAIN = 64  # failures without one text: not the requests are at fault then, but the engine, its model or its address
 _TELL_EVERY = 0.25  # seconds
 _REASONS = 1000  # different ones that are told apart
+_MISSING = (
+    "{}: a text that these settings want isn't stored, and --regrade asks no model; "
+    "give the settings of the run, or leave --regrade out to have it sampled"
+)
 
 
 @dataclass(slots=True)
@@ -99,7 +103,7 @@ def carry_on(
         history, changed = history_of(state, stage), changes(state, stage)
         write_state(directory, stage, history, regrading=regrade or under_way)
         blocks = _Blocks(directory, stage, progress, regrade)
-        outcome = _work(blocks, flows, (lambda: _NoEngine(directory)) if regrade else engine, history)
+        outcome = _work(blocks, flows, (lambda: NoEngine(_MISSING.format(directory))) if regrade else engine, history)
         tally, notes = outcome.tally, list(outcome.notes)
         if regrade:
             notes.insert(0, f"graded again: {tally.reused:,} stored texts, no model was asked")
@@ -109,21 +113,18 @@ def carry_on(
         return replace(outcome, notes=tuple(notes), stamp=stage.stamp)
 
 
-class _NoEngine:
-    """What stands for the engine where texts are graded again: it has none to give (flow.Engine)."""
+class NoEngine:
+    """What stands for the engine where no model is asked: a request is a ConfigError, which says `why` (flow.Engine)."""
 
     capacity = 64
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, why: str) -> None:
+        self._why = why
 
     def submit(self, requests: Sequence[Request]) -> None:
         """ConfigError if there is a request."""
         if requests:
-            raise ConfigError(
-                f"{self._directory}: a text that these settings want isn't stored, and --regrade asks no model; "
-                "give the settings of the run, or leave --regrade out to have it sampled"
-            )
+            raise ConfigError(self._why)
 
     def collect(self) -> Sequence[Completion]:
         """Nothing, as it takes nothing."""
