@@ -12,6 +12,7 @@ from skillfactory.examination import Evaluated, Examination, respond, unusable
 from skillfactory.flow import Flow, Sampling
 from skillfactory.prompts import load_reflection, load_variants
 from skillfactory.records import Drop, Question
+from skillfactory.skills.base import resolved
 from skillfactory.suites import Group, Part, groups_of, load_suite
 from skillfactory.suites.questions import check_supply, held_out
 from skillfactory.tasks import resolve
@@ -50,7 +51,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Asking:
-    """Which words ask. By default a question's prompt stands alone, as in training."""
+    """Which words ask, and which skills are counted. By default a question's prompt stands alone, as in training."""
 
     variant: str = field(
         default="", metadata={"help": "ask with a prompt variant, by name: a prompted baseline", "shown": "the question alone"}
@@ -60,6 +61,9 @@ class Asking:
     )
     reflection_file: Path | None = field(
         default=None, metadata={"help": "retry: your own reflection prompt (YAML), or brief", "shown": "the shipped one"}
+    )
+    skills: tuple[str, ...] = field(
+        default=(), metadata={"help": "skills of your own to count beside the shipped ones, as module:object"}
     )
 
 
@@ -161,11 +165,12 @@ class EvaluateConfig:
             variant=load_variants(prompts.variants_file, [prompts.variant])[0] if prompts.variant else None,
             retry=self.retry,
             reflection=load_reflection(prompts.reflection_file) if self.retry else None,
+            skills=resolved(prompts.skills),
         )
 
     def settings(self, groups: Sequence[Group]) -> dict[str, Any]:
         """All that the results depend on, the words of the prompts included, as JSON-safe values."""
-        how = self.examination(groups[0])
+        how, own = self.examination(groups[0]), self.prompts.skills
         decoding = {**dump(self.decoding), "max_tokens": {group.name: group.max_tokens for group in groups}}
         return {
             "groups": {group.name: {"place": n, **dump(group)} for n, group in enumerate(groups)},
@@ -174,7 +179,8 @@ class EvaluateConfig:
             "reflection": asdict(how.reflection) if how.reflection else None,
             "retry": self.retry,
             "seed": self.seed,
-            "source": sources(*(name for group in groups for name in (group.task, *group.option.values()))),
+            "source": sources(*(name for group in groups for name in (group.task, *group.option.values())), *own),
+            **({"skills": list(own)} if own else {}),
         }
 
 

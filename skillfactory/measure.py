@@ -13,6 +13,7 @@ import numpy as np
 from skillfactory.records import Check, Stop
 from skillfactory.seeds import derive
 from skillfactory.skills.transitions import Courses, ends_verified, summed
+from skillfactory.skills.usage import Usage, averaged
 from skillfactory.stats import (
     Array,
     Estimate,
@@ -69,6 +70,7 @@ COLUMNS = (
     *("group", "question_id", "answer", "check", "reason", "stop"),
     *VERDICTS,
     "course",
+    *("blocks", "untagged"),
     *(name for name in MEANS.values() if name not in DERIVED),
 )
 Statistic = tuple[str, str]  # which number, and its k if it has one
@@ -101,6 +103,7 @@ class Tally:
         self._sums: dict[str, float] = dict.fromkeys(MEANS, 0.0)
         self._known: Counter[str] = Counter()
         self._courses = Courses()
+        self._usage = Usage()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes all responses to one question."""
@@ -115,6 +118,7 @@ class Tally:
                 self._reasons[row["reason"]] += 1
             if row["tokens"] is not None:
                 self.lengths[row["tokens"]] += 1
+            self._usage.add(row.get("blocks"), row.get("untagged"))
             self._courses.add(row.get("course"), row["first_right"], row["check"] == Check.RIGHT)
             for name, column in MEANS.items():
                 value = DERIVED[column](row) if column in DERIVED else row.get(column)
@@ -151,6 +155,7 @@ class Tally:
             "verdicts": verdicts,
             **_f1s(verdicts),
             **self._courses.numbers(),
+            "skills": self._usage.numbers(),
             **{name: self._sums[name] / self._known[name] if self._known[name] else None for name in MEANS},
             "token_quantiles": _quantiles(self.lengths),
         }
@@ -244,6 +249,7 @@ def _kinds(
             "verdicts": verdicts,
             **_f1s(verdicts),
             **summed(members),
+            "skills": averaged(members),
             "unanswered": {reason: _mean([group["unanswered"].get(reason, 0.0) for group in members]) for reason in reasons},
             **{name: _mean([group[name] for group in members]) for name in MEANS},
             "token_quantiles": _quantiles(lengths),

@@ -44,6 +44,8 @@ def test_a_trace_shows_its_attempts_and_reflections_and_the_final_answer_is_none
         well_formed=True,
         course="w-r+",
         looped=0.0,
+        blocks=(("subgoals", 0),),
+        untagged=(("subgoals", 0),),
     )
 
 

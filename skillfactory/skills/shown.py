@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from skillfactory.markup import final_answer, parse, verdict
 from skillfactory.records import Check, Kind, Segment, Verdict
+from skillfactory.skills.base import Skill
 from skillfactory.skills.loops import repeated_share
 from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, SIGNS
+from skillfactory.skills.usage import Counts, used
 
 MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
 
@@ -39,11 +41,13 @@ class Shown:
     well_formed: bool | None  # the same: whether markup.parse names no problem
     course: str  # a letter for each attempt and a sign for each reflection, see `transitions`
     looped: float  # share of the text that repeats in a loop what stands before, see `loops`
+    blocks: Counts = ()  # of each skill of SKILLS, see `usage`
+    untagged: Counts = ()  # the same outside of blocks
 
 
-def shown(text: str, judge: Judge) -> Shown:
-    """What a response shows; `judge` is asked once for each different answer."""
-    parsed = parse(text)
+def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
+    """What a response shows; `judge` is asked once for each different answer. `own`: skills to count beside those of SKILLS."""
+    parsed = parse(text, tuple(skill.name for skill in own))
     graded: dict[str, Check] = {}
     checks: list[Check] = []
     claims: Counter[tuple[Verdict, Check | None]] = Counter()
@@ -93,6 +97,7 @@ def shown(text: str, judge: Judge) -> Shown:
         well_formed=parsed.well_formed,
         course="".join(course[:LONGEST]),
         looped=repeated_share(text),
+        **used(text, parsed.parts, own)._asdict(),
     )
 
 
