@@ -23,6 +23,22 @@ def _show_compare(compared: Any) -> Iterator[str]:
     yield from str(compared).splitlines()
 
 
+def _report_config() -> type[Any]:
+    from skillfactory.gathering import ReportConfig
+
+    return ReportConfig
+
+
+def _report(config: Any, progress: Progress) -> Result:
+    from skillfactory.gathering import report
+
+    return report(config, progress)
+
+
+def _show_report(written: Any) -> Iterator[str]:
+    yield from str(written).splitlines()
+
+
 def _view_config() -> type[Any]:
     from skillfactory.view import ViewConfig
 
@@ -55,12 +71,25 @@ PAGES: Mapping[str, Command] = {
         run=_compare,
         show=_show_compare,
     ),
+    "report": Command(
+        summary="write one page that shows what runs came to",
+        description="Writes a self-contained HTML page on any runs of ours: what each stage kept and dropped and why, accuracy "
+        "with intervals, skills, lengths, training curves, accuracy against tokens, time and tokens, settings and versions, "
+        "and responses to be read, ten of each class such as right after a retry, or cut off. It needs no network and no "
+        "scripts. A study's folder alone gives the study's own page anew; runs of one label are seeds of one arm.",
+        example="skillfactory report runs/demo --output demo.html\nskillfactory report run traces sft grpo grpo-eval\n"
+        "skillfactory report base=base-eval ours=ours-0,ours-1,ours-2",
+        resume="Nothing was changed; the same command begins anew.",
+        config=_report_config,
+        run=_report,
+        show=_show_report,
+    ),
     "view": Command(
         summary="look at attempts, traces and responses in a browser",
         description="Serves pages on this machine alone (127.0.0.1) to browse what runs hold: questions, attempts, "
         "reflections, traces, responses, drops. Lists can be narrowed by task, level, layout, correctness, verdict, reason "
-        "and text; a trace leads to the attempts that it is made of and back; two runs stand side by side. An index of each run is made "
-        "the first time, and kept in the user's cache; runs themselves are only read. Ctrl-C ends it.",
+        "and text; a trace leads to the attempts that it is made of and back; two runs stand side by side. An index of each "
+        "run is made the first time, and kept in the user's cache; runs themselves are only read. Ctrl-C ends it.",
         example="skillfactory view run traces\nskillfactory view runs/demo --port 0 --open\n"
         "skillfactory view before=sft-eval after=grpo-eval",
         resume="Nothing was changed; an index under way is made anew.",

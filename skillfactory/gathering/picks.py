@@ -66,7 +66,7 @@ SORTS = (
         lambda row: row["false_incorrect"] > 0,
     ),
     Sort("Cut off", "The token limit ended the response.", ("stop",), lambda row: bool(row["stop"] == Stop.LENGTH)),
-    Sort("Loops", "The response runs into a loop.", ("loops",), lambda row: bool(row["loops"])),
+    Sort("Loops", "A stretch stands again and again, with nothing between.", ("looped",), lambda row: (row["looped"] or 0) > 0),
     Sort(
         "The same answer again",
         "An attempt gives an earlier one's answer.",

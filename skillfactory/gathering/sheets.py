@@ -24,7 +24,8 @@ _PLANS = (
     _Plan(
         "Answers and what became of them",
         "Responses whose first answer, any answer and final answer is right; attempts that give an earlier answer again; "
-        "how much of a text stands after its first right answer; and how many stop at their first verdict Correct.",
+        "how much of a text stands after its first right answer; how many stop at their first verdict Correct, and how many "
+        "end with it on their last attempt; and how many run into loops.",
         (
             ("first_right", "First right", "share"),
             ("any_right", "Any right", "share"),
@@ -32,20 +33,44 @@ _PLANS = (
             ("answers", "Answers", "number"),
             ("reflections", "Reflections", "number"),
             ("repeats", "Repeats", "number"),
-            ("after_right", "Text after the first right answer", "share"),
-            ("tokens_after_right", "Tokens after the first right answer", "number"),
+            ("after_right", "Text after the first right", "share"),
+            ("tokens_after_right", "Tokens after the first right", "number"),
             ("stopped_after_correct", "Stopped after Correct", "share"),
+            ("ends_verified", "Ends verified", "share"),
+            ("loops", "Loops", "share"),
+            ("looped", "Text in loops", "share"),
             ("with_tags", "With tags", "share"),
         ),
     ),
     _Plan(
         "From the first answer to the final one",
-        "Of the responses with an answer: what the first answer was, and what the final one is.",
+        "Responses by whether their first and their final answer is right; one that is missing is not.",
         (
-            ("transitions.right_right", "Right → right", "share"),
-            ("transitions.wrong_right", "Wrong → right", "share"),
-            ("transitions.right_wrong", "Right → wrong", "share"),
-            ("transitions.wrong_wrong", "Wrong → wrong", "share"),
+            ("first_final.right_right", "Right → right", "count"),
+            ("first_final.wrong_right", "Wrong → right", "count"),
+            ("first_final.right_wrong", "Right → wrong", "count"),
+            ("first_final.wrong_wrong", "Wrong → wrong", "count"),
+        ),
+    ),
+    _Plan(
+        "From one attempt to the next",
+        "Pairs of neighbouring attempts, by what the model said between them of the first one, and what became of it. "
+        "Corrected: the share of wrong attempts that a right one follows; spoiled: of right ones that a wrong one follows.",
+        (
+            ("transitions.incorrect.wrong_right", "Incorrect: wrong → right", "count"),
+            ("transitions.incorrect.wrong_wrong", "Incorrect: wrong → wrong", "count"),
+            ("transitions.incorrect.right_wrong", "Incorrect: right → wrong", "count"),
+            ("transitions.incorrect.right_right", "Incorrect: right → right", "count"),
+            ("transitions.correct.wrong_right", "Correct: wrong → right", "count"),
+            ("transitions.correct.wrong_wrong", "Correct: wrong → wrong", "count"),
+            ("transitions.correct.right_wrong", "Correct: right → wrong", "count"),
+            ("transitions.correct.right_right", "Correct: right → right", "count"),
+            ("transitions.none.wrong_right", "Nothing: wrong → right", "count"),
+            ("transitions.none.wrong_wrong", "Nothing: wrong → wrong", "count"),
+            ("transitions.none.right_wrong", "Nothing: right → wrong", "count"),
+            ("transitions.none.right_right", "Nothing: right → right", "count"),
+            ("corrected", "Corrected", "share"),
+            ("spoiled", "Spoiled", "share"),
         ),
     ),
     _Plan(
@@ -83,6 +108,11 @@ _OPEN: tuple[tuple[str, str, str, Unit, str], ...] = (
     ("token_quantiles", "Quantiles of tokens", "{}", "number", "Tokens of a response that a share of the responses keep to."),
     ("unanswered", "Why there is no answer", "{}", "share", "Share of all responses that have no answer, by reason."),
 )
+_USE: tuple[tuple[str, str, Unit], ...] = (
+    ("blocks", "blocks", "number"),
+    ("with_block", "with a block", "share"),
+    ("untagged", "untagged", "number"),
+)
 _KNOWN = {column[0] for plan in _PLANS for column in plan.columns} | {"questions", "responses", "tokens", "well_formed"}
 
 
@@ -100,11 +130,22 @@ def sheets(rows: Sequence[Row], columns: Mapping[str, Sequence[Asked]]) -> Itera
         if key.endswith("_at") and names == ["1"]:
             continue  # it is the accuracy
         yield from _sheet(title, about, measures, told)
+    yield from _skills(told)
     for plan in _PLANS:
         yield from _sheet(plan.title, plan.about, tuple(Measure(*column) for column in plan.columns), told)
     other = {name: None for found in told.values() for numbers in found for name, value in numbers.items() if _is_number(value)}
     measures = tuple(Measure(name, _readable(name)) for name in other if name not in _KNOWN)
     yield from _sheet("Further numbers", "As evaluation.json names them.", measures, told)
+
+
+def _skills(told: Mapping[tuple[str, str], Sequence[Numbers]]) -> Iterator[Sheet]:
+    """The use of the skills that runs have looked for."""
+    names = dict.fromkeys(name for found in told.values() for numbers in found for name in numbers.get("skills") or {})
+    columns = tuple(
+        Measure(f"skills.{name}.{key}", f"{_readable(name)}: {label}", unit) for name in names for key, label, unit in _USE
+    )
+    about = "By skill: blocks per response, responses with a block, and uses that are detected outside of blocks, per response."
+    yield from _sheet("Use of skills", about, columns, told)
 
 
 def _sheet(
@@ -129,12 +170,12 @@ def _value(several: Sequence[Numbers], measure: Measure) -> float | None:
 
 
 def _at(numbers: Numbers, path: str) -> float | None:
-    """The number at a path of keys; the names of quantiles hold dots, so the last step takes the whole rest."""
-    key, _, rest = path.partition(".")
-    value = numbers.get(key)
-    if rest:
-        value = value.get(rest) if isinstance(value, Mapping) else None
-    return float(value) if value is not None and _is_number(value) else None
+    """The number at a path of keys; a key may hold dots itself, so what is there under the whole rest of a path counts."""
+    value: Any = numbers
+    while path and isinstance(value, Mapping):
+        key, _, rest = (path, "", "") if path in value else path.partition(".")
+        value, path = value.get(key), rest
+    return float(value) if not path and _is_number(value) else None
 
 
 def _is_number(value: Any) -> bool:

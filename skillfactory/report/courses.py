@@ -23,10 +23,14 @@ def training(study: Study) -> Markup | None:
     keys = (element("li", swatch(mark, hue), line(label)) for name, (mark, hue, label) in arms.items() if name in seen)
     parts: list[Markup] = [element("ul", *keys, class_="legend")]
     parts.append(element("p", f"A thin line for each seed; at most {most} points each, means of neighbours.", class_="quiet"))
-    if counted:
+    over_tokens = [measure for measure in drawn if any(_values(item, measure) for item in study.trainings if item.tokens)]
+    if over_tokens:
         parts += _switch()
-        parts.append(element("div", *_plots(study, drawn, True, most), class_="plots by-tokens"))
-    parts.append(element("div", *_plots(study, drawn, False, most), class_="plots by-steps" if counted else "plots"))
+        parts.append(element("div", *_plots(study, over_tokens, True, most), class_="plots by-tokens"))
+        parts.append(element("div", *_plots(study, over_tokens, False, most), class_="plots by-steps"))
+    over_steps = [measure for measure in drawn if measure not in over_tokens]
+    if over_steps:
+        parts.append(element("div", *_plots(study, over_steps, False, most, len(over_tokens)), class_="plots"))
     numbers = element("details", element("summary", "The curves' first and last values"), _values_table(study, drawn))
     return joined([*parts, numbers])
 
@@ -43,10 +47,10 @@ def _switch() -> Iterator[Markup]:
     yield element("div", *(element("label", words, for_=f"axis-{name}") for name, words in choices), class_="axes")
 
 
-def _plots(study: Study, measures: Sequence[Measure], by_tokens: bool, most: int) -> Iterator[Markup]:
+def _plots(study: Study, measures: Sequence[Measure], by_tokens: bool, most: int, first: int = 0) -> Iterator[Markup]:
     along, axis = ("generated tokens", "tokens") if by_tokens else ("steps", "steps")
     hues = {arm.name: (hue, arm.label) for hue, arm in enumerate(study.arms)}
-    for index, measure in enumerate(measures):
+    for index, measure in enumerate(measures, first):
         lines = []
         for item in study.trainings:
             hue, label = hues[item.arm]
@@ -60,6 +64,8 @@ def _plots(study: Study, measures: Sequence[Measure], by_tokens: bool, most: int
 
 
 def _in(measure: Measure) -> str:
+    if measure.unit == "tokens" and "tokens" in measure.label.lower():
+        return ""
     return {"share": ", %", "tokens": ", tokens", "nats": ", nats", "number": "", "count": ""}[measure.unit]
 
 

@@ -59,8 +59,8 @@ def _drawn(each: Lengths, label: str, index: int, low: float, high: float) -> Ma
     for numbers, class_, sign in ((each.right, "rightward", -1), (each.wrong, "wrongward", 1)):
         marks += _bars(each.edges, numbers, class_, [across(edge) for edge in each.edges], sign * _HALF / most)
     right, wrong = f"✓ right: {count(sum(each.right))}", f"✗ wrong: {count(sum(each.wrong))}"
-    marks.append(words_at(right, WIDTH - _RIGHT, _TOP - 4, "end", "tick"))
-    marks.append(words_at(wrong, WIDTH - _RIGHT, _BOTTOM - 4, "end", "tick"))
+    marks.append(words_at(right, _LEFT, _TOP - 4, "start", "tick"))
+    marks.append(words_at(wrong, _LEFT, _BOTTOM + 31, "start", "tick"))
     marks.append(words_at("tokens", WIDTH - _RIGHT, _BOTTOM + 31, "end", "unit"))
     told = "; ".join(f"{name} {_told(each.edges, numbers)}" for name, numbers in (("right", each.right), ("wrong", each.wrong)))
     return drawing(f"lengths-{index}", _BOTTOM + 36, f"Lengths of {label}", f"Tokens of responses. {told}", joined(marks))

@@ -50,7 +50,7 @@ def judged(study: Study) -> list[Arm]:
 
 
 def _named(label: str, about: str) -> Markup:
-    return joined([line(label), small(line(about, 300))])
+    return joined([element("span", line(label), class_="name"), small(line(about, 300))])
 
 
 def _rows(study: Study) -> Iterator[Markup]:
@@ -98,9 +98,6 @@ def differences(study: Study) -> Markup | None:
         return None
     names = {arm.name: arm.label for arm in study.arms}
     groups = {group.name: group.label for group in study.groups}
-    head = header(["Compared", "On", "Difference, points", "Ratio", "Difference is", "Remark"], words=(1, 4, 5))
-    body = element("tbody", *(_compared(item, _pair(names, item), groups[item.group]) for item in study.comparisons))
-    caption = "Paired: both arms answered the same questions, and the second is taken from the first. With 95 % intervals."
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for item in study.comparisons:
         pairs.setdefault((item.arm, item.baseline), []).append(item)
@@ -112,23 +109,32 @@ def differences(study: Study) -> Markup | None:
         title = _pair(names, found[0])
         drawn = dot_plot(f"difference-{index}", title, dots, _DIFFERENCE, scale)
         plots.append(element("figure", element("figcaption", title), drawn))
-    return joined([table("differences-table", caption, head, body), element("div", *plots, class_="plots")])
+    head = header(["On", "Difference, points", "Ratio", "Difference is", "Remark"], words=(3, 4))
+    caption = "Paired: both arms answered the same questions, and the second is taken from the first. With 95 % intervals."
+    bodies = joined(_compared(_pair(names, found[0]), found, groups) for found in pairs.values())
+    numbers = table("differences-table", caption, head, bodies)
+    parts = [element("p", caption, class_="quiet"), element("div", *plots, class_="plots")]
+    return joined([*parts, element("details", element("summary", "The differences as numbers, with ratios"), numbers)])
 
 
 def _pair(names: dict[str, str], item: Comparison) -> str:
     return f"{line(names[item.arm])} minus {line(names[item.baseline])}"
 
 
-def _compared(item: Comparison, pair: str, group: str) -> Markup:
-    cells: list[Child] = [
-        joined([points(item.difference.value), small(interval(item.difference, points, " to "))]),
-        joined([number(item.ratio.value), small(interval(item.ratio, number))]),
-    ]
-    words = (line(group), reading(item.difference), line(item.note, 300))
-    first, *others = (element("td", text, class_="words") for text in words)
-    return element("tr", element("th", pair, scope="row"), first, *(element("td", cell) for cell in cells), *others)
+def _compared(title: str, found: Sequence[Comparison], groups: dict[str, str]) -> Markup:
+    rows = [element("tr", element("th", title, scope="rowgroup", colspan=5))]
+    for item in found:
+        cells: list[Child] = [
+            joined([points(item.difference.value), small(interval(item.difference, points, " to "))]),
+            joined([number(item.ratio.value), small(interval(item.ratio, number))]),
+        ]
+        words = (element("td", text, class_="words") for text in (reading(item.difference), line(item.note, 300)))
+        on = element("th", line(groups[item.group]), scope="row")
+        rows.append(element("tr", on, *(element("td", cell) for cell in cells), *words))
+    return element("tbody", *rows)
 
 
+_OPEN = 3  # groups whose skills stand open: the kinds come first
 _SKILLS: tuple[tuple[str, Callable[[Cell], str]], ...] = (
     ("First answer right, %", lambda cell: share(cell.first_try)),
     ("Final answer right, %", lambda cell: share(cell.accuracy.value)),
@@ -147,12 +153,16 @@ def skills(study: Study) -> Markup | None:
     if not study.cells:
         return None
     head = header(["Arm", *(name for name, _ in _SKILLS)])
-    bodies = joined(_group(study, group) for group in study.groups)
     caption = (
         "Answers, reflections and tokens are means per response. F1 says how well the verdicts of reflections find the right "
         "and the wrong answers they speak of (1 is perfect). Cut off: the token limit ended the response."
     )
-    return table("skills-table", caption, head, bodies)
+    first, others = study.groups[:_OPEN], study.groups[_OPEN:]
+    open_ = table("skills-table", caption, head, joined(_group(study, group) for group in first))
+    if not others:
+        return open_
+    rest = table("more-skills-table", "The same on the other groups.", head, joined(_group(study, group) for group in others))
+    return joined([open_, element("details", element("summary", f"The same on {len(others)} other groups"), rest)])
 
 
 def _group(study: Study, group: Group) -> Markup:

@@ -63,10 +63,14 @@ caption { text-align: left; padding-bottom: .5rem; max-width: 44rem; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--rule); }
 thead th { vertical-align: bottom; font-weight: 600; }
 th[scope=row] { font-weight: 400; }
-th[scope=row], thead th:first-child, td.words, th.words { text-align: left; min-width: 8rem; max-width: 20rem; }
+th[scope=row], thead th:first-child, td.words, th.words { text-align: left; min-width: 11rem; max-width: 20rem; }
+td.words.reasons { min-width: 16rem; max-width: 26rem; }
+thead th { min-width: 4.5rem; } thead .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; display: block; }
+thead small { min-width: 7rem; }
 th[scope=rowgroup] { text-align: left; font-weight: 600; padding-top: 1rem; }
 th small, td small { display: block; font-weight: 400; }
-td small { white-space: nowrap; }
+td, td small { white-space: nowrap; }
+td.words { white-space: normal; }
 td.most { font-weight: 600; }
 tfoot th, tfoot td { color: var(--quiet); font-size: .85rem; border-bottom: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1.5rem 2rem; }
@@ -83,6 +87,9 @@ svg .zero { stroke: var(--quiet); stroke-width: 1; fill: none; }
 svg .interval { stroke-width: 2; }
 svg .cap { stroke-width: 1.5; }
 svg .curve { fill: none; stroke-width: 1.3; stroke-opacity: .85; stroke-linejoin: round; }
+svg.bar { display: inline-block; width: 7.5rem; max-width: none; vertical-align: middle; }
+svg.bar rect { fill: var(--h2); } svg.bar .lost { fill: var(--wrong); stroke: var(--h1); stroke-width: 1; }
+svg .rightward { fill: var(--h2); } svg .wrongward { fill: var(--h1); }
 svg.swatch { display: inline-block; width: 46px; vertical-align: middle; }
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; max-width: none; }
 .axis { position: absolute; opacity: 0; }
@@ -97,6 +104,8 @@ svg.swatch { display: inline-block; width: 46px; vertical-align: middle; }
   outline: 2px solid var(--h0); outline-offset: 2px; }
 details { margin: .5rem 0; border: 1px solid var(--rule); border-radius: .25rem; padding: .4rem .75rem; }
 summary { cursor: pointer; }
+details.class { border-width: 0 0 0 3px; border-radius: 0; padding: .1rem 0 .1rem .75rem; }
+summary small { white-space: nowrap; }
 .words, pre { white-space: pre-wrap; overflow-wrap: anywhere; overflow: hidden; unicode-bidi: isolate; }
 .words { margin: 0; }
 pre, .part, .tags { font: .85rem/1.5 ui-monospace, "DejaVu Sans Mono", Consolas, monospace; }
