@@ -26,7 +26,7 @@ LAYERS = {
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
-    "meeting": ("budgeting curation evaluation outputs serving summary", "ground language material stages engines run"),
+    "meeting": ("budgeting curation evaluation outputs published serving summary", "ground language material stages engines run"),
     "gathering": ("gathering", "ground language material stages run report meeting trainers"),
     "comparing": ("comparing", "ground language material stages run report meeting gathering"),
     "view": ("view", "ground language material report meeting"),
