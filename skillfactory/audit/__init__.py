@@ -99,6 +99,7 @@ class Audit:
     questions: int
     layouts: Mapping[str, LayoutAudit]
     variants: Mapping[str, int]  # prompt variant → places of attempts in traces; "?" where the id doesn't say
+    skills: Mapping[str, int]  # skill → its blocks
     phrases: Mapping[str, Phrases]
     arithmetic: Mapping[str, Claims]
     faults: Faults
@@ -156,6 +157,7 @@ class _Auditor:
         self.config, self.promises = config, promises
         self.layouts: defaultdict[str, _Tally] = defaultdict(_Tally)
         self.variants: Counter[str] = Counter()
+        self.skills: Counter[str] = Counter()
         self.phrases: dict[str, Counter[str]] = {kind: Counter() for kind in _PHRASE_KINDS}
         self.claims = ClaimLedger()
         self.duplicates = DuplicateLedger()
@@ -196,11 +198,16 @@ class _Auditor:
             tally.tokens.append(row["tokens"])
 
     def _add_segments(self, text: str, segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-        """Counts what the segments hold; gives back the ids and texts of the attempts."""
+        """Counts what the segments hold; gives back the ids and texts of the attempts, their blocks of skills included."""
         attempts = []
+        blocks = ""  # of the attempt to come
         for segment in segments:
             kind, body = segment["kind"], text[segment["start"] : segment["end"]]
-            if kind == Kind.ATTEMPT:
+            if kind == Kind.SKILL:
+                count_bounded(self.skills, segment["skill"])
+                blocks += f"{body}\n"
+            elif kind == Kind.ATTEMPT:
+                body, blocks = blocks + body, ""
                 attempts.append((segment["attempt_id"] or "", body))
                 self.variants[_variant(segment["attempt_id"] or "")] += 1
                 self.claims.add(body, "right attempts" if segment["right"] else "wrong attempts")
@@ -219,6 +226,7 @@ class _Auditor:
             questions=self.duplicates.questions,
             layouts={name: _layout(tally, top) for name, tally in sorted(self.layouts.items())},
             variants=_top(self.variants, None),
+            skills=_top(self.skills, None),
             phrases={kind: Phrases(uses.total(), len(uses), _top(uses, top)) for kind, uses in self.phrases.items()},
             arithmetic=self.claims.result(),
             faults=Faults(share(self.broken, self.traces), _top(self.faults, None), dict(sorted(self.faulty.items()))),

@@ -18,9 +18,10 @@ def faults(row: Mapping[str, Any], ends_right: bool) -> list[str]:
     if [turn["role"] for turn in turns] != ["user", "assistant"] or not all(turn["content"] for turn in turns):
         return ["turns"]
     text, segments = turns[1]["content"], row["segments"] or []
-    parsed = parse(text)
+    parsed = parse(text, tuple(sorted({s["skill"] for s in segments if s.get("skill")})))
     found = list(parsed.problems)
-    if [(part.kind, part.start, part.end) for part in parsed.parts] != [(s["kind"], s["start"], s["end"]) for s in segments]:
+    stored = [(s["kind"], s["start"], s["end"], s.get("skill")) for s in segments]
+    if [(part.kind, part.start, part.end, part.skill) for part in parsed.parts] != stored:
         found.append("parts_differ")
     attempts = [segment for segment in segments if segment["kind"] == Kind.ATTEMPT]
     if not attempts:

@@ -16,6 +16,8 @@ def table(audit: Audit) -> Iterator[str]:
         yield from _layout(name, layout)
     yield ""
     yield from _columns("prompt variants", audit.variants)
+    if audit.skills:
+        yield from _columns("blocks of skills", audit.skills)
     for kind, phrases in audit.phrases.items():
         yield f"{kind} phrases: {phrases.distinct:,} distinct in {phrases.uses:,} uses"
         for phrase, uses in phrases.top.items():

@@ -45,6 +45,8 @@ def passages(example: Example) -> Iterator[Passage]:
         elif part.kind is Kind.REFLECTION:
             said = _SAYS[verdict(text[part.start : part.end])]
             yield "reflection", f"Reflection: {said}", part.start, part.end
+        elif part.kind is Kind.SKILL:
+            yield "open", f"Skill: {part.skill}", part.start, part.end
         elif structured or part.kind is Kind.ANSWER:
             yield part.kind.value, _NAMES[part.kind], part.start, part.end
         else:

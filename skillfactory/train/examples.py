@@ -60,8 +60,9 @@ def _traces(directory: Path, masked: Masked) -> Iterator[Example]:
 
 
 def _silent(segments: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
-    """The spans of the wrong attempts. What is said about them is learnt all the same."""
-    return tuple((s["start"], s["end"]) for s in segments if s["kind"] == Kind.ATTEMPT and s["right"] is False)
+    """The spans of the wrong attempts, with their blocks of skills. What is said about them is learnt all the same."""
+    kinds = (Kind.ATTEMPT, Kind.SKILL)
+    return tuple((s["start"], s["end"]) for s in segments if s["kind"] in kinds and s["right"] is False)
 
 
 def _right_attempts(run: Path, per_question: int, seed: int) -> Found:
