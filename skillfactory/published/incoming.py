@@ -137,7 +137,7 @@ def _evaluated(entry: Entry, group: Group, id: str) -> Evaluated:
     details = samples if ours else [{}] * len(entry.said)
     try:
         responses = tuple(
-            _response(f"{group.name}/{id}/{number}", question, said, {"group": group.name, "sample": number, **detail}, judge)
+            _response(question, said, {"sample": number, **detail, "group": group.name}, judge)
             for number, (said, detail) in enumerate(zip(entry.said, details, strict=True))
         )
     except (ValueError, TypeError) as error:
@@ -155,13 +155,13 @@ def _judge(entry: Entry) -> Callable[[str], Check]:
     return lambda answer: checks.get(answer.strip(), Check.UNDECIDED)
 
 
-def _response(id: str, question: Question, said: Said, detail: Mapping[str, Any], judge: Callable[[str], Check]) -> Response:
+def _response(question: Question, said: Said, detail: Mapping[str, Any], judge: Callable[[str], Check]) -> Response:
     """A response with what the file, or our own export, says of it."""
     check = Check.RIGHT if said.right else Check.MISSING if said.answer is None else Check.WRONG
     stop = None if said.cut is None else Stop.LENGTH if said.cut else Stop.END
     skills = shown(said.text, judge)
     return Response(
-        id=id,
+        id=f"{detail['group']}/{question.id}/{int(detail['sample'])}",
         question_id=question.id,
         group=detail["group"],
         sample=int(detail["sample"]),
