@@ -40,7 +40,7 @@ from skillfactory.report.passages import passages
 from skillfactory.report.responses import chosen
 from skillfactory.report.style import DARK, LIGHT
 
-VOID = {"meta", "input", "br"}
+VOID = {"meta", "link", "input", "br"}
 HOSTILE = (
     "</script><script>alert(1)</script>",
     "</style><img src=x onerror=alert(1)>",
