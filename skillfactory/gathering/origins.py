@@ -1,6 +1,7 @@
 """Where numbers are from: what runs say of their settings, versions, time and tokens, and of what they kept and dropped."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from skillfactory.report import Account, Origin, Stage
 
 _FILES = {What.TRACES: "build.json", What.SFT: "training.json", What.GRPO: "training.json"}
 _UNITS = ("questions", "attempts", "reflections", "responses")  # in the order in which they are made
+_SEED = re.compile(r", (?:seed|run) \d+$")  # with which labels of outputs end
 _LONG = 300  # characters of a setting
 
 
@@ -27,7 +29,7 @@ class Ran:
     @property
     def title(self) -> str:
         """What readers call it; runs that differ in their seed alone share it."""
-        return self.output.label.removesuffix(f", seed {self.output.seed}")
+        return _SEED.sub("", self.output.label)
 
     @cached_property
     def said(self) -> Mapping[str, Any]:

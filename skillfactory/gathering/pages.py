@@ -38,10 +38,12 @@ def completed(study: Study, found: Sequence[Output], progress: Progress | None =
     rows = _rows(found, [arm.name for arm in study.arms])
     known = {group.name for group in study.groups}
     columns = {name: groups for name, (_, groups) in groups_of(rows).items() if name in known}
+    names = {arm.name for arm in study.arms}
     runs = [Ran(output) for output in found]
-    read = list(_read(study, rows, found, progress or Silent()))
+    read = list(_read(study, rows, runs, progress or Silent()))
     return replace(
         study,
+        stages=study.stages or tuple(ran.stage(tuple(arm for arm in ran.output.arms if arm in names)) for ran in runs),
         accounts=tuple(accounts(runs)),
         sheets=tuple(sheets(rows, columns)),
         lengths=tuple(lengths for lengths, _ in read if lengths is not None),
@@ -68,20 +70,23 @@ def _uses(output: Output) -> tuple[tuple[str, int | None], ...]:
 
 
 def _read(
-    study: Study, rows: Sequence[Row], found: Sequence[Output], progress: Progress
+    study: Study, rows: Sequence[Row], runs: Sequence[Ran], progress: Progress
 ) -> Iterator[tuple[Lengths | None, list[Selection]]]:
-    """The lengths and the notable responses of each arm, then the traces of each folder."""
-    folders = [output for output in found if output.what is What.TRACES]
+    """The lengths and the notable responses of each arm, then the traces of each build; those of several seeds together."""
+    folders: dict[str, list[Path]] = {}
+    for ran in runs:
+        if ran.what is What.TRACES:
+            folders.setdefault(ran.title, []).append(ran.output.path)
     progress.begin("report", "arms", len(rows) + len(folders))
     labels = {arm.name: arm.label for arm in study.arms}
     try:
         for row in rows:
-            runs = _runs(row)
-            counted: Picked = picked({run: folder for run, (folder, _) in runs.items()})
-            yield counted.lengths(row.name), list(selections(counted, labels[row.name], runs))
+            judged = _runs(row)
+            counted: Picked = picked({run: folder for run, (folder, _) in judged.items()})
+            yield counted.lengths(row.name), list(selections(counted, labels[row.name], judged))
             progress.advance(1)
-        for output in folders:
-            yield None, list(traces(output.path, f"Traces: {output.label}"))
+        for title, several in folders.items():
+            yield None, list(traces(several, f"Traces: {title}"))
             progress.advance(1)
     finally:
         progress.end()
@@ -117,7 +122,6 @@ def _loose(found: Sequence[Output]) -> Study:
         cells=tuple(_cells(rows, columns)),
         measures=MEASURES,
         trainings=tuple(_trainings(found)),
-        stages=tuple(ran.stage(tuple(arm for arm in ran.output.arms if arm in names)) for ran in runs),
         intervals=_INTERVALS if rows else "",
         notes=tuple(_unfinished(runs)),
     )

@@ -4,7 +4,7 @@ Memory holds the picks and a number for each length, whatever the number of resp
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from pathlib import Path
@@ -135,19 +135,20 @@ def picked(folders: Mapping[int, Path], each: int = EACH) -> Picked:
     heaps: dict[str, list[tuple[int, Pick]]] = {}
     for run, folder in folders.items():
         for part in sorted((folder / "responses").glob("*.parquet")):
-            with pq.ParquetFile(part) as file:
-                names = set(file.schema_arrow.names)
-                sorts = [sort for sort in SORTS if names.issuperset(sort.columns)]
-                columns = sorted({*_ALWAYS, *(name for sort in sorts for name in sort.columns)} & names)
-                for place, row in enumerate(_rows(file, columns)):
-                    _take(found, heaps, sorts, row, Pick(derive(run, "pick", row["id"]), run, part, place), each)
+            names = set(pq.read_schema(part).names)
+            sorts = [sort for sort in SORTS if names.issuperset(sort.columns)]
+            columns = sorted({*_ALWAYS, *(name for sort in sorts for name in sort.columns)} & names)
+            for place, row in enumerate(rows_of(part, columns)):
+                _take(found, heaps, sorts, row, Pick(derive(run, "pick", row["id"]), run, part, place), each)
     found.picks = {title: sorted(pick for _, pick in heap) for title, heap in heaps.items()}
     return found
 
 
-def _rows(file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
-    for batch in file.iter_batches(1024, columns=columns):
-        yield from batch.to_pylist()
+def rows_of(part: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file, some columns of them."""
+    with pq.ParquetFile(part) as file:
+        for batch in file.iter_batches(1024, columns=list(columns)):
+            yield from batch.to_pylist()
 
 
 def _take(found: Picked, heaps: dict[str, list[tuple[int, Pick]]], sorts: list[Sort], row: Row, pick: Pick, each: int) -> None:

@@ -40,7 +40,7 @@ def _study(held: Mapping[str, Any]) -> Study:
         comparisons=tuple(_comparison(each) for each in held["comparisons"]),
         measures=tuple(Measure(**each) for each in held["measures"]),
         trainings=tuple(_training(each) for each in held["trainings"]),
-        stages=tuple(Stage(**each | {"arms": tuple(each["arms"])}) for each in held["costs"]),
+        stages=tuple(Stage(**each | {"arms": tuple(each["arms"])}) for each in held.get("costs", ())),  # not in older ones
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from skillfactory.errors import SkillFactoryError
 from skillfactory.evaluation import stored_groups
-from skillfactory.gathering.picks import EACH, SORTS, Pick, Picked
+from skillfactory.gathering.picks import EACH, SORTS, Pick, Picked, rows_of
 from skillfactory.markup import final_answer, parse
 from skillfactory.records import Check, Kind, Question, Stop
 from skillfactory.report import Example, Selection
@@ -122,27 +122,22 @@ def _known(check: Check) -> bool | None:
     return None if check is Check.UNDECIDED else check is Check.RIGHT
 
 
-def traces(folder: Path, whose: str, each: int = EACH) -> Iterator[Selection]:
-    """The layouts of a folder of traces, with some traces of each, picked by their ids."""
+def traces(folders: Sequence[Path], whose: str, each: int = EACH) -> Iterator[Selection]:
+    """The layouts of some folders of traces, with a few traces of each, picked by their ids."""
     counts: dict[str, int] = {}
     heaps: dict[str, list[tuple[int, Path, int]]] = {}
-    parts = sorted((folder / "traces").glob("*.parquet"))
-    for part in parts:
-        place = 0
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(1024, columns=["trace_id", "layout"]):
-                for row in batch.to_pylist():
-                    counts[row["layout"]] = counts.get(row["layout"], 0) + 1
-                    heap = heaps.setdefault(row["layout"], [])
-                    item = (-derive(0, "pick", row["trace_id"]), part, place)
-                    keep: Callable[..., object] = heapq.heappush if len(heap) < each else heapq.heappushpop
-                    keep(heap, item)
-                    place += 1
+    for run, folder in enumerate(folders):
+        for part in sorted((folder / "traces").glob("*.parquet")):
+            for place, row in enumerate(rows_of(part, ("trace_id", "layout"))):
+                counts[row["layout"]] = counts.get(row["layout"], 0) + 1
+                heap = heaps.setdefault(row["layout"], [])
+                keep: Callable[..., object] = heapq.heappush if len(heap) < each else heapq.heappushpop
+                keep(heap, (-derive(run, "pick", row["trace_id"]), part, place))
     for layout, number in counts.items():
         wanted = sorted(heaps[layout], reverse=True)
         rows = {
             (part, place): row
-            for part in parts
+            for part in dict.fromkeys(part for _, part, _ in wanted)
             for place, row in _rows_at(part, _TRACES, {place for _, own, place in wanted if own == part})
         }
         examples = tuple(_trace(rows[part, place]) for _, part, place in wanted)

@@ -74,6 +74,7 @@ td.words { white-space: normal; }
 td.most { font-weight: 600; }
 tfoot th, tfoot td { color: var(--quiet); font-size: .85rem; border-bottom: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1.5rem 2rem; }
+.plots + .plots { margin-top: 1.5rem; }
 figure { margin: 0; break-inside: avoid; }
 figcaption { font-weight: 600; font-size: .95rem; }
 figcaption small { font-weight: 400; }
