@@ -73,6 +73,7 @@ def test_a_chain_hands_on_its_model_and_its_data(tmp_path: Path) -> None:
     attempts, traces, sft, judged = chain(made, "sft")
     assert value(attempts, "model") == "one/model"
     assert value(traces, "inputs") == [str(attempts.output)]
+    assert value(traces, "tokenizer") == "one/model"
     assert (value(sft, "inputs"), value(sft, "model")) == ([str(traces.output)], "one/model")
     assert value(judged, "model") == str(sft.output)
     assert [node.needs for node in (attempts, traces, sft, judged)] == [(), (attempts.id,), (traces.id,), (sft.id,)]

@@ -16,6 +16,9 @@ class StudyConfig:
 
     study: Path = field(metadata={"positional": True, "metavar": "RECIPE", "help": "the recipe of the study (docs/studies.md)"})
     output: Path | None = field(default=None, metadata={"help": "the folder of the study", "shown": "the recipe's"})
+    model: tuple[str, ...] = field(
+        default=(), metadata={"help": "what the arms begin with; of several, seed i takes model i", "shown": "the recipe's"}
+    )
     arms: tuple[str, ...] = field(default=(), metadata={"help": "run these arms only", "shown": "all"})
     seeds: tuple[int, ...] = field(default=(), metadata={"help": "run these of the recipe's seeds only", "shown": "all"})
     workers: int | None = field(default=None, metadata={"help": "stages that run at the same time", "shown": "the recipe's"})

@@ -96,7 +96,15 @@ _LOGGED = ("save_steps", "log_steps", "report_to")
 PARTS: Mapping[str, Part] = {
     "curate": Part(_curate, "run", model="model", seed="seed", check=_check_curate, weight=5),
     "build": Part(
-        _build, "traces", data="inputs", takes=("run",), seed="seed", neutral=("workers",), check=_check_build, weight=0.2
+        _build,
+        "traces",
+        model="tokenizer",  # which counts the tokens of traces
+        data="inputs",
+        takes=("run",),
+        seed="seed",
+        neutral=("workers",),
+        check=_check_build,
+        weight=0.2,
     ),
     "mini": Part(_mini, "texts", suffix=".jsonl", seed="seed", neutral=("processes", "steps", "model"), check=_check_mini),
     "sft": Part(
