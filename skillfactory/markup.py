@@ -179,7 +179,7 @@ class _Grammar:
     """The tags to look for."""
 
     opening: re.Pattern[str]  # of a block
-    stray: re.Pattern[str]  # what may not stand outside of attempts, reflections and the answer
+    stray: re.Pattern[str]  # what may not stand outside of blocks and the answer
     ends: dict[str, re.Pattern[str]]  # skill → what ends its block: its closing tag, or the next attempt or reflection
 
 
@@ -195,7 +195,7 @@ def _grammar(own: tuple[str, ...]) -> _Grammar:
 
 _BLOCKS = {"sample": Kind.ATTEMPT, "reflect": Kind.REFLECTION}
 _STRAY = re.compile(r"</?(?:think|sample|reflect)>")
-_VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.ANSWER)  # may hold the tags of skills, as any other words
+_VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.SKILL, Kind.ANSWER)  # may hold tags of skills, as any other words
 
 
 def parse(text: str, own: tuple[str, ...] = ()) -> Parsed:

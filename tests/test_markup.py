@@ -1,14 +1,15 @@
 """Markup: reading hostile text, and parse(render(trace)) gives the parts back."""
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skillfactory.markup import attempt_body, final_answer, neutral, parse, reflection_body, render, verdict
-from skillfactory.records import Attempt, Check, Kind, Reflection, Step, Stop, Trace, Verdict
+from skillfactory.markup import attempt_body, block_body, final_answer, neutral, parse, reflection_body, render, verdict
+from skillfactory.records import Attempt, Block, Check, Kind, Reflection, Step, Stop, Trace, Verdict
 
 TAGS = ["think", "sample", "reflect", "answer", "verdict"]
 PIECES = [f"<{t}>" for t in TAGS] + [f"</{t}>" for t in TAGS]
@@ -104,6 +105,74 @@ def test_parsing_a_rendered_trace_gives_its_parts_back(some: list[Step], answer:
     assert bodies == [attempt_body(part.attempt.text) for part in some]
 
 
+SKILL_PIECES = [*PIECES, "<subgoals>", "</subgoals>", "<SubGoals>", "<estimate>", "</estimate>", "<sub", "goals>"]
+skilful = st.lists(st.sampled_from(SKILL_PIECES), max_size=14).map("".join)
+shown_blocks = st.lists(
+    st.builds(Block, st.sampled_from(["subgoals", "estimate"]), skilful.map(lambda text: text + "y")), max_size=2
+)
+skilful_steps = st.builds(
+    lambda text, said, glue, right, blocks: replace(step(text, said, glue, right), blocks=tuple(blocks)),
+    st.builds("{}<answer>{}x</answer>{}".format, skilful, skilful, skilful),
+    st.one_of(st.none(), st.builds("{}<verdict>Correct</verdict>{}".format, skilful, skilful)),
+    st.sampled_from(["Once more.", "No.", ""]),
+    st.booleans(),
+    shown_blocks,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(skilful_steps, min_size=1, max_size=4), skilful.map(lambda text: text + "x"))
+def test_blocks_of_skills_come_back_with_the_other_parts_whatever_the_texts_hold(some: list[Step], answer: str) -> None:
+    some[-1] = replace(some[-1], glue="")
+    trace = Trace("t", "q", "question", "paper", tuple(some), "So it is.", answer, 0)
+    text, segments = render(trace)
+    parsed = parse(text, ("estimate",))
+    assert parsed.problems == ()
+    assert [(p.kind, p.start, p.end, p.skill) for p in parsed.parts] == [(s.kind, s.start, s.end, s.skill) for s in segments]
+    blocks = [block for each in some for block in each.blocks]
+    used = {block.skill for block in blocks} | {"subgoals"}
+    found = [(s.skill, text[s.start : s.end]) for s in segments if s.kind is Kind.SKILL]
+    assert found == [(block.skill, block_body(block, tuple(used))) for block in blocks]
+    if blocks:  # no text can open or close a block
+        assert sum(text.lower().count(f"<{name}>") for name in used) == len(blocks)
+        assert sum(text.lower().count(f"</{name}>") for name in used) == len(blocks)
+
+
+def test_a_skills_block_belongs_to_the_attempt_after_it() -> None:
+    made = replace(step("Execute: <answer>7</answer>", None, "", True), blocks=(Block("subgoals", "Plan: <b>\n</subgoals>"),))
+    text, segments = render(Trace("t", "q", "question", "paper", (made,), "So it is.", "7", 0))
+    assert text.startswith(
+        "<think>\n<subgoals>\nPlan: <b>\n</subgoals>\n<sample>\nExecute: <answer>7</answer>\n</sample>\n</think>"
+    )
+    assert segments[0][:1] + segments[0][3:] == (Kind.SKILL, "a", True, "subgoals")
+    assert segments[1][:1] + segments[1][3:] == (Kind.ATTEMPT, "a", True, None)
+
+
+def test_without_skills_their_tags_are_words_like_others() -> None:
+    made = step("<subgoals> <answer>7</answer> </subgoals>", None, "", True)
+    text, segments = render(Trace("t", "q", "question", "paper", (made,), "So it is.", "7", 0))
+    assert "<sample>\n<subgoals> <answer>7</answer> </subgoals>\n</sample>" in text
+    assert [(p.kind, p.start, p.end) for p in parse(text).parts] == [(s.kind, s.start, s.end) for s in segments]
+    assert parse(text).well_formed
+
+
+@pytest.mark.parametrize(
+    ("inside", "kinds", "problems"),
+    [
+        ("<subgoals>a</subgoals>b", ["skill", "glue"], ()),
+        ("<subgoals>a", ["skill"], ("unclosed_subgoals",)),
+        ("<subgoals>a<sample>b</sample>", ["skill", "attempt"], ("unclosed_subgoals",)),
+        ("<subgoals><sample>b</sample></subgoals>", ["skill", "attempt", "glue"], ("unclosed_subgoals", "stray_tag")),
+        ("a</subgoals>", ["glue"], ("stray_tag",)),
+        ("<other>a</other>", ["glue"], ()),
+    ],
+)
+def test_a_broken_block_of_a_skill_hides_no_attempt(inside: str, kinds: list[str], problems: tuple[str, ...]) -> None:
+    parsed = parse(f"<think>{inside}</think><answer>1</answer>")
+    assert [part.kind.value for part in parsed.parts] == [*kinds, "answer"]
+    assert parsed.problems == problems
+
+
 @settings(max_examples=400, deadline=None)
 @given(hostile, hostile, hostile)
 def test_a_body_keeps_one_pair_and_no_other_tag(before: str, inside: str, after: str) -> None:
@@ -156,7 +225,10 @@ def test_parse_takes_any_text_and_its_parts_lie_in_it_in_order(text: str) -> Non
     assert all(a.end <= b.start for a, b in pairwise(parts))
 
 
-@pytest.mark.parametrize("piece", ["<think>", "<answer>", "</answer>", "<sample>", "<", "<|", "<verdict>", "</think>", "a"])
+LONG = ["<think>", "<answer>", "</answer>", "<sample>", "<", "<|", "<verdict>", "</think>", "a"]
+
+
+@pytest.mark.parametrize("piece", [*LONG, "<subgoals>", "</subgoals>", "<subgoals></subgoals>", "<subgoals><sample></sample>"])
 def test_a_megabyte_of_anything_is_read_in_linear_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     started = time.process_time()
@@ -165,4 +237,5 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(piece: str) -> None:
     parse(text)
     attempt_body(text)
     reflection_body(text)
+    block_body(Block("subgoals", text))
     assert time.process_time() - started < 8  # quadratic time would be hours

@@ -71,8 +71,8 @@ def resolved(names: Iterable[str]) -> tuple[Skill, ...]:
 def divide(text: str, variant: str, skills: Sequence[Skill]) -> tuple[tuple[Block, ...], str]:
     """The blocks that skills find in an attempt, in the order of the skills, and what is left of its text.
 
-    Each skill looks at what the one before has left; an attempt without an answer, which no trace shows, has no blocks.
-    ConfigError for a stretch that isn't in the text or takes the answer away.
+    Each skill looks at what the one before has left. A stretch that says nothing, or without which the final answer would be
+    another, is no block, and an attempt without an answer has none. ConfigError for a stretch that isn't in the text.
     """
     blocks: list[Block] = []
     answer = final_answer(text)
@@ -84,13 +84,8 @@ def divide(text: str, variant: str, skills: Sequence[Skill]) -> tuple[tuple[Bloc
         if not 0 <= start < end <= len(text):
             raise ConfigError(f"skill '{skill.name}': find gave {start} to {end} of a text of {len(text)} characters")
         before, body, after = text[:start].rstrip(), text[start:end], text[end:].lstrip()
-        if not neutral(body, (skill.name,)).strip():
-            continue
         rest = f"{before}\n{after}" if before and after else before + after
-        if final_answer(rest) != answer:
-            raise ConfigError(
-                f"skill '{skill.name}': what find took ({body[:60]!r}) changes the final answer; leave the <answer> pair alone"
-            )
-        blocks.append(Block(skill.name, body))
-        text = rest
+        if neutral(body, (skill.name,)).strip() and final_answer(rest) == answer:
+            blocks.append(Block(skill.name, body))
+            text = rest
     return tuple(blocks), text
