@@ -64,10 +64,10 @@ def view(config: ViewConfig, progress: Progress | None = None, say: Callable[[st
 
     library = Library.open(config.runs, progress or Silent(), config.cache)
     with Server(library, config.port) as server:
-        say(f"{server.url} (Ctrl-C ends it)")
-        if config.open and not webbrowser.open(server.url):
-            say("no browser could be opened: open the address in one")
         try:
+            say(f"{server.url} (Ctrl-C ends it)")
+            if config.open and not webbrowser.open(server.url):
+                say("no browser could be opened: open the address in one")
             server.serve_forever()
         except KeyboardInterrupt:
             say("")

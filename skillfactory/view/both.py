@@ -63,7 +63,7 @@ def both_page(library: Library, these: Pair, query: Mapping[str, str]) -> str:
     show = query.get("show", "") if query.get("show", "") in _SHOWS else ""
     after = int(query["after"]) if query.get("after", "").isdecimal() and len(query["after"]) < 13 else 0
     rows, seen = _rows(these, show, after, time.monotonic() + SECONDS)
-    heads = ("Question", _called(these.first), _called(these.second), "As it is asked")
+    heads = ("Id", _called(these.first), _called(these.second), "Question")
     cells = [(_question_link(these, row), *_shares(row), _prompt(library, these, row.id)) for row in rows]
     choice = [element("option", words, value=name, selected=name == show) for name, words in _SHOWS.items()]
     label = element("label", element("span", "Show"), element("select", *choice, name="show"))

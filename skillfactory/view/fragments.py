@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from skillfactory.markup import neutral
 from skillfactory.records import Check
 from skillfactory.report.elements import Markup, element, joined
 from skillfactory.report.words import count, line, safe
@@ -14,7 +15,8 @@ from skillfactory.view.tables import FACETS, Item, Table, named
 PLURAL = {table: f"{table.value.capitalize()}s" for table in Table}
 _SIGNS = {Check.RIGHT: "✓ right", Check.WRONG: "✗ wrong", Check.MISSING: "✗ no answer", Check.UNDECIDED: "? undecided"}
 _EXCERPT = 220  # characters
-_ELSEWHERE = ("rights", "uses", "facts")  # shown in a form of their own
+_ELSEWHERE = ("rights", "uses", "facts", "gold")  # shown in a form of their own
+_TEXTS = ("Text", "Question", "What")  # columns
 _BEFORE = 60  # of them before what was searched for
 
 Query = Mapping[str, str]
@@ -117,7 +119,7 @@ def _told(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}"
-    return count(value) if isinstance(value, int) else safe(str(value), 1_000)
+    return safe(str(value), 1_000)
 
 
 def spoken(code: str) -> str:
@@ -143,7 +145,8 @@ def excerpt(text: str, searched: str = "") -> Markup:
     """A stretch of a text on one line: its beginning, or where what was searched for stands, which is marked."""
     hit = re.search(re.escape(searched), text, re.IGNORECASE) if searched else None
     if hit is None:
-        return joined([line(text[:_EXCERPT], _EXCERPT), " …" if len(text) > _EXCERPT else ""])
+        words = neutral(text[: 4 * _EXCERPT]).strip()  # tags alone would fill the line
+        return joined([line(words, _EXCERPT), " …" if len(text) > 4 * _EXCERPT and len(words) < _EXCERPT else ""])
     start = max(0, hit.start() - _BEFORE)
     stop = min(len(text), max(hit.end() + 20, start + _EXCERPT))
     before, after = text[start : hit.start()], text[hit.end() : stop]
@@ -163,11 +166,12 @@ def box(class_: str, heading: str | Markup, text: str, limit: int) -> Markup:
 
 
 def grid(name: str, heads: Sequence[str], rows: Iterable[Sequence[str | Markup | None]], words: Sequence[int]) -> Markup:
-    """A table whose columns of `words` stand left."""
+    """A table whose columns of `words` stand left; where the last one is a text it takes the room that there is."""
     kinds = ["words" if index in words else None for index in range(len(heads))]
-    head = element("tr", *(element("th", text, scope="col", class_=kind) for text, kind in zip(heads, kinds, strict=True)))
-    body = (
-        element("tr", *(element("td", cell, class_=kind) for cell, kind in zip(cells, kinds, strict=True))) for cells in rows
-    )
-    table = element("table", element("thead", head), element("tbody", *body), class_="rows", aria_label=name)
+    head = (element("th", text, scope="col", class_=kind) for text, kind in zip(heads, kinds, strict=True))
+    body = ((element("td", cell, class_=kind) for cell, kind in zip(cells, kinds, strict=True)) for cells in rows)
+    lines = (element("tr", *cells) for cells in body)
+    class_ = "rows texts" if heads[-1] in _TEXTS else "rows"
+    parts = (element("thead", element("tr", *head)), element("tbody", *lines))
+    table = element("table", *parts, class_=class_, aria_label=name)
     return element("div", table, class_="wide", tabindex="0", role="region", aria_label=name)

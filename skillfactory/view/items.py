@@ -165,9 +165,7 @@ def _parts(library: Library, run: Run, item: Item) -> Markup:
     note = None
     if run.missing:
         named = ", ".join(line(name, 120) for name in run.missing[:3])
-        note = element(
-            "p", f"Built from {named}, which isn't there or is no run of curate: no way to its attempts.", class_="cut"
-        )
+        note = element("p", f"Built from {named}: not there, or no run of curate. No way to its attempts.", class_="cut")
     title = "Made of these attempts"
     return joined([element("h2", title), note, grid(title, ("№", "Check", "Attempt"), cells, (1, 2))])
 

@@ -83,11 +83,17 @@ def _home(library: Library) -> str:
     for run in library.runs:
         tables = joined(part for table in run.index.counts for part in (_counted(run, table), " "))
         label = link(line(run.output.label, 80), f"/{run.number}")
-        rows.append((label, run.output.what.value, tables, line(run.output.model, 60), _served(run)))
+        rows.append((label, run.output.what.value, tables, _model(run), _served(run)))
     listed = grid("Runs", ("Run", "Made by", "Holds", "Model", "Arm, seeds"), rows, (0, 1, 2, 3, 4))
     notes = (element("li", line(note, 300)) for note in library.notes)
     hidden = element("ul", *notes, class_="quiet") if library.notes else None
     return frame("Runs", [], listed, _choice(library), hidden)
+
+
+def _model(run: Run) -> str:
+    """The model by its name; of a folder the last part of its path that tells something."""
+    named = [part for part in run.output.model.split("/") if part not in ("", "out")]
+    return line(named[-1] if "/" in run.output.model and len(named) > 2 else run.output.model, 60)
 
 
 def _counted(run: Run, table: Table) -> Markup:

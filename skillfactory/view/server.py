@@ -1,6 +1,7 @@
 """The server behind `skillfactory view`: this machine only, GET only, no script, nothing for other sites."""
 
 import errno
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,6 +45,11 @@ class Server(ThreadingHTTPServer):
                 raise
             why = "in use" if error.errno == errno.EADDRINUSE else "not for this user"
             raise ConfigError(f"port {port} is {why}: choose another --port, or 0 for any that is free") from error
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says what went wrong, unless a browser just went away: they do so in the middle of a page."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed's names differ
 
     @property
     def port(self) -> int:

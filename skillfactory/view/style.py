@@ -18,13 +18,16 @@ form.filters label span { display: block; font-size: .8rem; color: var(--quiet);
 form.filters select, form.filters input, form.filters button { font: inherit; color: var(--ink); background: var(--shade);
   border: 1px solid var(--rule); border-radius: .25rem; padding: .3rem .5rem; max-width: 16rem; }
 form.filters button { cursor: pointer; border-color: var(--h0); }
-table.rows { width: 100%; }
-table.rows td.words { overflow-wrap: anywhere; white-space: normal; min-width: 4.5rem; max-width: none; }
-table.rows td.words:last-child { min-width: 16rem; width: 60%; }
+table.texts { width: 100%; }
+table.rows th, table.rows td, table.rows td.words { min-width: 0; max-width: 28rem; overflow-wrap: break-word; }
+table.rows thead th, table.rows thead th:first-child { text-align: right; min-width: 0; }
+table.rows thead th.words, table.rows thead th.words:first-child { text-align: left; }
 table.rows td:first-child { white-space: nowrap; }
-table.rows thead th { text-align: right; }
-table.rows thead th.words { text-align: left; min-width: 0; }
-.wide td small { white-space: normal; }
+table.rows td.words { white-space: normal; }
+table.texts td.words:last-child { min-width: 16rem; width: 70%; max-width: none; overflow-wrap: anywhere; }
+table.texts td.words:last-child small { white-space: normal; }
+table.rows td:not(.words), table.rows td span { white-space: nowrap; }
+table.texts td.words:last-child span { white-space: normal; }
 .counted { white-space: nowrap; margin-right: .6rem; }
 .signs { letter-spacing: .1em; }
 span.right { color: var(--h2); }

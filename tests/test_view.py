@@ -1,0 +1,330 @@
+"""Laws of looking at runs: filters find what a look at the tables finds, pages cover every row once, links lead both ways."""
+
+import html
+import os
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from looking import asked, built, curated, evaluated, shown
+from test_run import contents
+
+from skillfactory.errors import InputError
+from skillfactory.markup import final_answer, parse
+from skillfactory.progress import Silent
+from skillfactory.records import Kind
+from skillfactory.tasks import resolve
+from skillfactory.view.library import Library
+from skillfactory.view.marks import marks
+from skillfactory.view.search import Wanted, choices, count, page
+from skillfactory.view.server import Server
+from skillfactory.view.tables import FACETS, Table
+
+Row = Mapping[str, Any]
+SOURCES = {"question": 0, "attempt": 0, "reflection": 0, "drop": 0, "trace": 1, "response": 2}  # table: run
+
+
+@dataclass(frozen=True)
+class World:
+    """A curated run, traces from it, two evaluations, and a server that shows them in this order."""
+
+    folder: Path
+    library: Library
+    server: Server
+    rows: Mapping[str, list[dict[str, str]]]  # table: id, text and facets of each row, made here from the files
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    run = curated(folder / "run")
+    made = [run, built(run, folder / "traces"), evaluated(folder / "first"), evaluated(folder / "second", 1)]
+    with shown(folder / "cache", *map(str, made)) as server:
+        yield World(folder, server.library, server, expected(folder))
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def expected(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """What each table holds, by another way than the index's."""
+    run, traces, first = folder / "run", folder / "traces", folder / "first"
+    questions = {row["id"]: row for row in read(run / "questions")}
+    attempts = {row["id"]: row for row in read(run / "attempts")}
+    found: dict[str, list[dict[str, str]]] = {name: [] for name in SOURCES}
+    for row in questions.values():
+        found["question"].append(facets(row, row, row["prompt"]))
+    for row in attempts.values():
+        found["attempt"].append(facets(row, questions[row["question_id"]], row["text"], form=row["variant"]))
+    for row in read(run / "reflections"):
+        of = attempts[row["attempt_id"]]
+        asked = questions[of["question_id"]]
+        found["reflection"].append(facets(row, asked, row["text"], form=of["variant"], check=of["check"]))
+    for row in read(run / "drops"):
+        question = next(question for id, question in questions.items() if row["subject_id"].startswith(id))
+        found["drop"].append(facets(row | {"id": row["subject_id"]}, question, row["detail"], form=row["stage"]))
+    for row in read(traces / "traces"):
+        text = row["conversations"][-1]["content"]
+        right = [segment["right"] for segment in row["segments"] if segment["kind"] == "attempt"][-1]
+        more = {"form": row["layout"], "verdict": last_verdict(text), "check": "right" if right else "wrong"}
+        found["trace"].append(facets({"id": row["trace_id"]}, questions[row["question_id"]], text, **more))
+    asked_there = {row["id"]: row for row in read(first / "questions")}
+    for row in read(first / "responses"):
+        more = {"form": row["group"], "verdict": last_verdict(row["text"])}
+        found["response"].append(facets(row, asked_there[row["question_id"]], row["text"], **more))
+    return found
+
+
+def facets(row: Row, question: Row, text: str, **more: str) -> dict[str, str]:
+    own = {name: str(row.get(name) or "") for name in FACETS}
+    return {**own, "task": question["task"], "level": question["level"], **more, "id": row["id"], "text": text}
+
+
+def last_verdict(text: str) -> str:
+    """What the last reflection says; the scripted models write every tag in order."""
+    blocks = re.findall(r"<reflect>\n(.*?)\n</reflect>", text, re.DOTALL)
+    found = re.search(r"<verdict>(\w+)</verdict>$", blocks[-1]) if blocks else None
+    word = found[1].lower() if found else "absent"
+    return "" if not blocks else word if word in ("correct", "incorrect") else "absent"
+
+
+def walked(world: World, table: str, **query: str) -> list[int]:
+    """The numbers of the rows in all pages of a list, as a reader comes to them by its links."""
+    numbers: list[int] = []
+    path = f"/{SOURCES[table]}/{table}"
+    found = asked(world.server, path, **query)
+    while True:
+        assert found.status == 200
+        numbers += map(int, re.findall(rf'<td><a href="{path}/(\d+)[?"]', found.text))
+        onward = re.search(r'<a href="([^"]*)">later', found.text)
+        if onward is None:
+            return numbers
+        found = asked(world.server, html.unescape(onward[1]))
+
+
+def matching(world: World, table: str, **query: str) -> list[int]:
+    """The same by a look at every row."""
+    text = query.pop("text", "").casefold()
+    rows = enumerate(world.rows[table], 1)
+    return [n for n, row in rows if text in row["text"].casefold() and all(row[key] == query[key] for key in query)]
+
+
+@pytest.mark.parametrize("table", SOURCES)
+def test_every_choice_of_a_filter_finds_what_a_look_at_every_row_finds(world: World, table: str) -> None:
+    index = world.library.runs[SOURCES[table]].index
+    assert walked(world, table) == list(range(1, len(world.rows[table]) + 1))
+    for name in FACETS:
+        counts = Counter(row[name] for row in world.rows[table])
+        told = choices(index, Wanted(Table(table), {})).get(name, {})
+        assert told == (counts if len(counts) > 1 else {})
+        for value in counts:
+            assert walked(world, table, **{name: value or "(none)"}) == matching(world, table, **{name: value})
+
+
+@pytest.mark.parametrize("text", ["let me see", "STRASSE", "a\x00b", "</p></div>", '" onmouse', "1", "0.", "nowhere", "%", "_"])
+def test_texts_are_found_by_any_part_of_them_whatever_it_is(world: World, text: str) -> None:
+    for table in SOURCES:
+        found = matching(world, table, text=text)
+        assert walked(world, table, text=text) == found
+        assert walked(world, table, text=text, task="multiplication", check="right") == matching(
+            world, table, text=text, task="multiplication", check="right"
+        )
+    assert any(matching(world, table, text=text) for table in SOURCES) == (text != "nowhere")
+
+
+def test_filters_narrow_together_and_a_choice_counts_what_it_would_leave(world: World) -> None:
+    index = world.library.runs[0].index
+    asked_for = {"form": "alternatively", "check": "wrong", "verdict": "correct"}
+    found = matching(world, "reflection", **asked_for)
+    assert found == walked(world, "reflection", **asked_for)
+    assert 0 < len(found) == count(index, Wanted(Table.REFLECTION, asked_for)) < 100
+    told = choices(index, Wanted(Table.REFLECTION, asked_for))["check"]
+    assert told["right"] == len(matching(world, "reflection", **asked_for | {"check": "right"}))
+
+
+def test_what_no_row_has_finds_nothing_and_breaks_nothing(world: World) -> None:
+    assert walked(world, "attempt", check="'; DROP TABLE items; --") == []
+    assert walked(world, "attempt", text='" OR grams MATCH "') == []
+    assert walked(world, "attempt", nonsense="1", after="-1") == list(range(1, 121))
+
+
+@pytest.mark.parametrize("text", ["", "let me see", "10"])
+@pytest.mark.parametrize("seconds", [10.0, 0.0])
+@pytest.mark.parametrize("size", [1, 7, 500])
+def test_pages_cover_every_row_once_in_both_directions_also_when_the_time_is_over(
+    world: World, text: str, seconds: float, size: int
+) -> None:
+    index = world.library.runs[0].index
+    wanted = Wanted(Table.REFLECTION, {"check": "wrong"}, text)
+    after: int | None = 0
+    forwards: list[int] = []
+    while after is not None:
+        found = page(index, wanted, size, after=after, seconds=seconds)
+        forwards += [item.number for item in found.items]
+        after = found.after
+    before: int | None = 10_000
+    backwards: list[int] = []
+    while before is not None:
+        found = page(index, wanted, size, before=before, seconds=seconds)
+        backwards = [item.number for item in found.items] + backwards
+        before = found.before
+    assert forwards == backwards == matching(world, "reflection", check="wrong", text=text) != []
+
+
+def test_without_the_index_of_texts_the_same_is_found(world: World, tmp_path: Path) -> None:
+    """An SQLite without trigrams leaves it out; here it is taken out."""
+    run = str(world.folder / "run")
+    Library.open([run], Silent(), tmp_path).runs[0].index.close()
+    with sqlite3.connect(next(tmp_path.glob("*.sqlite"))) as connection:
+        connection.executescript("DROP TABLE grams; UPDATE meta SET value = '' WHERE name = 'searchable'")
+    index = Library.open([run], Silent(), tmp_path).runs[0].index
+    assert not index.searchable
+    found = page(index, Wanted(Table.ATTEMPT, {}, "Let me see"), 500, seconds=10)
+    assert [item.number for item in found.items] == matching(world, "attempt", text="let me see")
+
+
+def test_a_trace_leads_to_its_attempts_and_each_of_them_back(world: World) -> None:
+    attempts = {row["id"]: n for n, row in enumerate(world.rows["attempt"], 1)}
+    uses: Counter[str] = Counter()
+    for n, row in enumerate(read(world.folder / "traces" / "traces"), 1):
+        found = asked(world.server, f"/1/trace/{n}").text
+        assert re.findall(r'href="/0/attempt/(\d+)"', found) == [str(attempts[id]) for id in row["attempt_ids"]]
+        uses.update(set(row["attempt_ids"]))
+        for id in row["attempt_ids"]:
+            assert f'href="/1/trace/{n}"' in asked(world.server, f"/0/attempt/{attempts[id]}").text
+    for id, n in attempts.items():
+        assert (f"In {uses[id]} traces" if uses[id] else "It is in no trace") in asked(world.server, f"/0/attempt/{n}").text
+
+
+def test_a_response_leads_to_its_question_and_to_its_other_samples(world: World) -> None:
+    questions = {row["id"]: n for n, row in enumerate(read(world.folder / "first" / "questions"), 1)}
+    rows = read(world.folder / "first" / "responses")
+    for n, row in enumerate(rows, 1):
+        found = asked(world.server, f"/2/response/{n}").text
+        assert f'href="/2/question/{questions[row["question_id"]]}"' in found
+        others = {k for k, other in enumerate(rows, 1) if other["question_id"] == row["question_id"] and k != n}
+        listed = found.partition("Other samples of this question")[2]
+        assert set(map(int, re.findall(r'href="/2/response/(\d+)"', listed))) == others
+
+
+def test_two_runs_stand_side_by_side_question_by_question(world: World) -> None:
+    rights: dict[str, list[float]] = {}
+    for name in ("first", "second"):
+        rows = read(world.folder / name / "responses")
+        for id in {row["question_id"] for row in rows}:
+            found = [row["check"] == "right" for row in rows if row["question_id"] == id]
+            rights.setdefault(id, []).append(sum(found) / len(found))
+    for show, sign in {"": (-1, 0, 1), "first": (1,), "second": (-1,), "differ": (-1, 1)}.items():
+        listed = asked(world.server, "/both", first="2", second="3", show=show).text
+        fitting = {id for id, (first, second) in rights.items() if (first > second) - (first < second) in sign}
+        assert set(re.findall(r"question\?id=([\w-]+)\"", listed)) == fitting
+    id = next(iter(rights))
+    page_of_both = asked(world.server, "/both/2/3/question", id=id).text
+    for run, name in ((2, "first"), (3, "second")):
+        own = {n for n, row in enumerate(read(world.folder / name / "responses"), 1) if row["question_id"] == id}
+        assert set(map(int, re.findall(rf'href="/{run}/response/(\d+)"', page_of_both))) == own
+    assert asked(world.server, "/both/2/3/question", id="none").status == 404
+    assert asked(world.server, "/both/0/2").status == 404, "attempts and responses are no pair"
+
+
+def test_attempts_in_a_response_are_marked_as_the_tasks_verifier_marks_them(world: World) -> None:
+    run = world.library.runs[2]
+    seen: Counter[bool | None] = Counter()
+    for n in range(1, run.index.counts[Table.RESPONSE] + 1):
+        item = run.index.item(Table.RESPONSE.base + n)
+        assert item is not None
+        question = run.index.found(item.question, Table.QUESTION)
+        assert question is not None
+        text = run.index.text(Table.RESPONSE.base + n)
+        blocks = [text[part.start : part.end] for part in parse(text).parts if part.kind is Kind.ATTEMPT]
+        truth = [int(final_answer(block)[0] or 0) == int(question.answer or 0) for block in blocks]
+        assert list(marks(item, text, question)) == truth
+        seen.update(truth)
+    assert seen[True] > 5
+    assert seen[False] > 5
+
+
+def test_a_page_never_imports_what_a_run_names_as_its_task(world: World) -> None:
+    item = next(item for n in range(1, 9) if (item := world.library.runs[2].index.item(Table.RESPONSE.base + n)))
+    named = "this.module.would.be.imported:Task"
+    question = replace(item, facets={**item.facets, "task": named}, answer=None)
+    text = "<think><sample><answer>1</answer></sample></think><answer>2</answer>"
+    assert marks(replace(item, answer="2"), text, question) == (None,)
+    with pytest.raises(Exception, match="imported"):
+        resolve(named)
+
+
+def test_a_run_is_only_read_and_its_index_is_made_anew_when_it_has_changed(world: World, tmp_path: Path) -> None:
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    copytree(world.folder / "run", run)
+    before = contents(run)
+    Library.open([str(run)], Silent(), cache)
+    assert contents(run) == before
+    (index,) = cache.glob("*.sqlite")
+    first = index.stat().st_ino
+    Library.open([str(run)], Silent(), cache)
+    assert index.stat().st_ino == first, "nothing has changed: the index is used again"
+    part = next((run / "attempts").glob("*.parquet"))
+    pq.write_table(pq.read_table(part).slice(5), part)
+    library = Library.open([str(run)], Silent(), cache)
+    assert library.runs[0].index.counts[Table.ATTEMPT] == len(world.rows["attempt"]) - 5
+    index.write_bytes(b"not an index")
+    assert Library.open([str(run)], Silent(), cache).runs[0].index.counts[Table.ATTEMPT] == len(world.rows["attempt"]) - 5
+    assert [path.name for path in cache.iterdir()] == [index.name]
+    os.utime(index, (0, 0))
+    Library.open([str(world.folder / "first")], Silent(), cache)
+    assert not index.exists(), "an index that nobody has opened for a month is deleted"
+
+
+def test_traces_find_their_run_where_both_were_moved_and_say_so_where_it_is_gone(world: World, tmp_path: Path) -> None:
+    for name in ("run", "traces"):
+        copytree(world.folder / name, tmp_path / "moved" / name)
+    library = Library.open([str(tmp_path / "moved" / "traces")], Silent(), tmp_path / "cache")
+    assert [run.output.path.name for run in library.runs] == ["traces", "run"]
+    assert library.runs[0].sources == (1,)
+    assert library.runs[1].output.path == (world.folder / "run").resolve(), "the path that the build names comes first"
+    build_json = tmp_path / "moved" / "traces" / "build.json"
+    build_json.write_text(build_json.read_text("utf-8").replace(str(world.folder), "/not/there"), "utf-8")
+    library = Library.open([str(tmp_path / "moved" / "traces")], Silent(), tmp_path / "cache")
+    assert library.runs[1].output.path == tmp_path / "moved" / "run"
+    (tmp_path / "moved" / "run").rename(tmp_path / "moved" / "elsewhere")
+    with shown(tmp_path / "cache", str(tmp_path / "moved" / "traces")) as server:
+        assert "Built from /not/there/run: not there" in asked(server, "/0/trace/1").text
+
+
+def test_a_table_that_cannot_be_read_is_named(world: World, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    copytree(world.folder / "run", run)
+    part = next((run / "attempts").glob("*.parquet"))
+    pq.write_table(pq.read_table(part).drop_columns(["text"]), part)
+    with pytest.raises(InputError, match=rf"{part}: a column is missing .*'text'"):
+        Library.open([str(run)], Silent(), tmp_path / "cache")
+    part.write_bytes(b"no table")
+    with pytest.raises(InputError, match=rf"{part}: can't be read as Parquet"):
+        Library.open([str(run)], Silent(), tmp_path / "cache")
+    for folder in ("questions", "attempts", "reflections", "drops"):
+        for part in (run / folder).glob("*"):
+            part.unlink()
+    with pytest.raises(InputError, match="nothing to look at here; expected runs of"):
+        Library.open([str(run)], Silent(), tmp_path / "cache")
+
+
+def test_bytes_that_are_no_text_are_shown_as_replaced(world: World, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    copytree(world.folder / "run", run)
+    part = next((run / "attempts").glob("*.parquet"))
+    table = pq.read_table(part)
+    broken = pa.array([b"\xed\xa0\x80 lone \xff"] * len(table), pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.schema.names.index("text"), "text", broken), part)
+    index = Library.open([str(run)], Silent(), tmp_path / "cache").runs[0].index
+    assert "lone" in index.text(Table.ATTEMPT.base + 1)
+    assert "\ufffd" in index.text(Table.ATTEMPT.base + 1)
