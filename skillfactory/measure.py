@@ -111,20 +111,23 @@ class Tally:
         self.means.append(right / len(rows))
         self._right[len(rows), right] += 1
         self._vote(rows)
+        for name in VERDICTS:
+            self._counts[name] += sum(row[name] for row in rows)
         for row in rows:
             self._counts[row["check"]] += 1
-            self._counts.update({name: row[name] for name in VERDICTS})
             if row["check"] == Check.MISSING:
                 self._reasons[row["reason"]] += 1
             if row["tokens"] is not None:
                 self.lengths[row["tokens"]] += 1
             self._usage.add(row.get("blocks"), row.get("untagged"))
             self._courses.add(row.get("course"), row["first_right"], row["check"] == Check.RIGHT)
-            for name, column in MEANS.items():
-                value = DERIVED[column](row) if column in DERIVED else row.get(column)
-                if value is not None:
-                    self._sums[name] += value
-                    self._known[name] += 1
+        for name, column in MEANS.items():
+            derived = DERIVED.get(column)
+            values = [row.get(column) for row in rows] if derived is None else [derived(row) for row in rows]
+            known = [value for value in values if value is not None]
+            if known:
+                self._sums[name] += sum(known)
+                self._known[name] += len(known)
 
     def _vote(self, rows: Sequence[Row]) -> None:
         """Lets the responses to a question vote, for every k."""
