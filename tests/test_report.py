@@ -256,6 +256,9 @@ def test_passages_are_named_after_what_the_caller_found() -> None:
     assert [heading for _, heading, _, _ in passages(replace(example, attempts=(False,)))][7] == "Attempt 2: not checked"
     plain = Example("q", "g", "So it is <answer>4</answer>.")
     assert [heading for _, heading, _, _ in passages(plain)] == ["Text"]
+    assert [heading for _, heading, _, _ in passages(replace(plain, right=False))] == ["✗ Text with its answer: wrong"]
+    twice = replace(plain, right=False, response=plain.response * 2)
+    assert [heading for _, heading, _, _ in passages(twice)] == ["Text"]  # nobody says which of the two
 
 
 def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
@@ -301,7 +304,7 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
 def test_text_and_lines_stand_out_from_what_is_behind_them(colours: dict[str, str]) -> None:
     assert set(LIGHT) == set(DARK)
-    for name in ("paper", "shade", "right", "wrong", "open", "reflection", "glue", "closing", "answer"):
+    for name in ("paper", "shade", "right", "wrong", "open", "reflection", "skill", "glue", "closing", "answer"):
         assert contrast(colours["ink"], colours[name]) >= 7, name
     assert contrast(colours["quiet"], colours["open"]) >= 4.5  # tags are quiet, and stand between passages
     for name in ("quiet", *(f"h{hue}" for hue in range(8))):

@@ -42,6 +42,13 @@ class Ran:
         path = self.output.path.parent / "done.json"
         return _read(path) if self.output.path.name == "out" and path.is_file() else {}
 
+    @property
+    def command(self) -> str:
+        """The command that made it; in a study, with the recipe that holds its options, relative to the study's folder."""
+        stage = self.output.path.parent
+        recipe = f" --recipe {stage.parent.name}/{stage.name}/recipe.yaml" if self.spent else ""
+        return f"skillfactory {self.what.value}{recipe}"
+
     def funnels(self) -> Iterator[Funnel]:
         """What it was asked for, and what became of it."""
         stage = self.what.value
@@ -116,10 +123,12 @@ def origins(runs: Sequence[Ran]) -> Iterator[Origin]:
     found: dict[tuple[str, str], list[Ran]] = {}
     for ran in runs:
         found.setdefault((ran.title, ran.what.value), []).append(ran)
-    for (title, command), several in found.items():
+    for (title, _), several in found.items():
         first = several[0]
         seeds = tuple(dict.fromkeys(seed for ran in several for seed in ran.output.seeds))
-        yield Origin(title, f"skillfactory {command}", first.output.model, seeds, first.settings, first.versions)
+        own = first.said.get("settings", {}).get("seed")
+        seeds = seeds or ((own,) if isinstance(own, int) else ())
+        yield Origin(title, first.command, first.output.model, seeds, first.settings, first.versions)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

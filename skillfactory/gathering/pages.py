@@ -122,6 +122,7 @@ def _loose(found: Sequence[Output]) -> Study:
         cells=tuple(_cells(rows, columns)),
         measures=MEASURES,
         trainings=tuple(_trainings(found)),
+        stages=tuple(ran.stage(()) for ran in runs),
         intervals=_INTERVALS if rows else "",
         notes=tuple(_unfinished(runs)),
     )

@@ -76,7 +76,7 @@ def making(study: Study) -> Markup | None:
 def _origins(origins: Sequence[Origin]) -> Iterator[Markup]:
     most = max(10, _SETTINGS // len(origins))
     for origin in origins:
-        about = [origin.command, origin.model and f"model {origin.model}"]
+        about = [" ".join(origin.command.split()[:2]), origin.model and f"model {origin.model}"]
         about.append(f"seed{'s' if len(origin.seeds) > 1 else ''} {_listed(origin.seeds)}" if origin.seeds else "")
         title = element("summary", line(origin.label), " ", small(line(" · ".join(filter(None, about)), 300)))
         versions = ", ".join(f"{name} {version}" for name, version in origin.versions.items())

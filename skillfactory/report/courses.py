@@ -89,14 +89,16 @@ def costs(study: Study) -> Markup | None:
     """Time and tokens of every stage: means of a run, and the sum of all runs."""
     if not study.stages:
         return None
-    names = ["Stage", "For", "Runs", "Time", "CPU time", "Steps", "Generated tokens", "Trained tokens"]
-    rows = (_stage(study, label, arms, runs) for (label, arms), runs in grouped(study.stages).items())
-    total = ["", str(len(study.stages)), *_forms(totals(study.stages))]
+    named = any(stage.arms for stage in study.stages)
+    names = ["Stage", *(["For"] if named else []), "Runs", "Time", "CPU time", "Steps", "Generated tokens", "Trained tokens"]
+    rows = (_stage(study, label, arms, runs, named) for (label, arms), runs in grouped(study.stages).items())
+    total = [*([""] if named else []), str(len(study.stages)), *_forms(totals(study.stages))]
     caption = (
         "What the stages cost. Each line is the mean of its runs, the last line the sum of all runs; "
         "runs whose cost is not known are left out of both."
     )
-    return table("costs-table", caption, header(names, words=(1,)), element("tbody", *rows), row("All", total))
+    head = header(names, words=(1,) if named else ())
+    return table("costs-table", caption, head, element("tbody", *rows), row("All", total))
 
 
 def grouped(stages: Sequence[Stage]) -> dict[tuple[str, tuple[str, ...]], list[Stage]]:
@@ -142,7 +144,7 @@ def stage_forms(stages: Sequence[Stage], per_run: bool) -> tuple[str, ...]:
     return _forms(totals(stages, per_run))
 
 
-def _stage(study: Study, label: str, arms: tuple[str, ...], runs: Sequence[Stage]) -> Markup:
-    cells: list[Child] = [element("td", served(study, arms), class_="words")]
+def _stage(study: Study, label: str, arms: tuple[str, ...], runs: Sequence[Stage], named: bool) -> Markup:
+    cells: list[Child] = [element("td", served(study, arms), class_="words")] if named else []
     cells += [element("td", text) for text in (str(len(runs)), *stage_forms(runs, True))]
     return element("tr", element("th", line(label), scope="row"), *cells)

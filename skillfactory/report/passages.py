@@ -21,6 +21,7 @@ LEGEND = (
     ("wrong", "✗ Attempt, wrong"),
     ("open", "Attempt or text, not checked"),
     ("reflection", "Reflection, and what it says"),
+    ("skill", "Block of another skill"),
     ("glue", "Joining phrase"),
     ("closing", "Closing phrase"),
     ("answer", "Final answer"),
@@ -40,18 +41,24 @@ def passages(example: Example) -> Iterator[Passage]:
         if part.kind is Kind.ATTEMPT:
             right = example.attempts[attempts] if attempts < len(example.attempts) else None
             attempts += 1
-            class_ = "open" if right is None else _PASSED[right]
-            yield class_, f"{_SIGN[right]}Attempt {attempts}: {_PASSED[right]}", part.start, part.end
+            yield *_graded(f"Attempt {attempts}", right), part.start, part.end
         elif part.kind is Kind.REFLECTION:
             said = _SAYS[verdict(text[part.start : part.end])]
             yield "reflection", f"Reflection: {said}", part.start, part.end
         elif part.kind is Kind.SKILL:
-            yield "open", f"Skill: {part.skill}", part.start, part.end
+            yield "skill", f"Skill: {part.skill}", part.start, part.end
         elif structured or part.kind is Kind.ANSWER:
             yield part.kind.value, _NAMES[part.kind], part.start, part.end
+        elif example.right is not None and text.count("</answer>") == 1:  # a plain response is one attempt
+            yield *_graded("Text with its answer", example.right), part.start, part.end
         else:
             yield "open", "Text", part.start, part.end
     yield from _between(text, at, len(text))
+
+
+def _graded(what: str, right: bool | None) -> tuple[str, str]:
+    """The class and the heading of a passage that is right, wrong, or not checked."""
+    return "open" if right is None else _PASSED[right], f"{_SIGN[right]}{what}: {_PASSED[right]}"
 
 
 def _between(text: str, start: int, end: int) -> Iterator[Passage]:

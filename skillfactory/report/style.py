@@ -19,6 +19,7 @@ LIGHT = {
     "wrong": "#fbe9e2",
     "open": "#eeeeee",
     "reflection": "#e6eef8",
+    "skill": "#f7e6ee",
     "glue": "#f4f1e4",
     "closing": "#f0e9f5",
     "answer": "#e3f1f2",
@@ -41,6 +42,7 @@ DARK = {
     "wrong": "#43251a",
     "open": "#2a2d31",
     "reflection": "#1c2c40",
+    "skill": "#3a1f2b",
     "glue": "#302d1d",
     "closing": "#30243a",
     "answer": "#17323a",
@@ -117,6 +119,7 @@ pre { background: var(--shade); padding: .6rem .8rem; }
 .part.right { background: var(--right); border-left-color: var(--h2); }
 .part.wrong { background: var(--wrong); border-left: 4px double var(--h1); }
 .part.reflection { background: var(--reflection); border-left: 4px dotted var(--h0); }
+.part.skill { background: var(--skill); border-left: 4px dotted var(--h6); }
 .part.glue { background: var(--glue); border-left: 4px dashed var(--h4); }
 .part.closing { background: var(--closing); border-left: 4px dashed var(--h3); }
 .part.answer { background: var(--answer); border-left: 4px solid var(--h7); }
