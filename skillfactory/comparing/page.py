@@ -59,9 +59,9 @@ def _family(pairs: Sequence[Pair]) -> str:
     seeds = "and seed " if paired == {True} else "" if paired == {False} else "and, where arms share a study, seed "
     return (
         f"Differences are paired by question {seeds}(t tests of crossed effects of seeds and questions); the p-values are "
-        f"two-sided. Corrected by Holm's method for all {len(pairs)} comparisons of this table ({arms} pairs of arms, "
-        f"{columns} columns): if there were no difference anywhere, the chance of one at 0.05 or less would be 5 % at most. "
-        "Intervals are not corrected."
+        f"two-sided. Corrected by Holm's method for all {len(pairs)} comparisons of this table ({_many(arms, 'pair')} of arms, "
+        f"{_many(columns, 'column')}): if there were no difference anywhere, the chance of one at 0.05 or less would be 5 % at "
+        "most. Intervals are not corrected."
     )
 
 
@@ -111,6 +111,10 @@ def _signed(value: float | None) -> str:
 
 def _bounds(found: Estimate) -> Bounds:
     return Bounds(found.value, found.low, found.high)
+
+
+def _many(n: int, name: str) -> str:
+    return f"{n} {name}{'' if n == 1 else 's'}"
 
 
 def _rows(rows: Iterator[list[str]], left: int) -> str:
