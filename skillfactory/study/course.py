@@ -20,8 +20,8 @@ from skillfactory.study.work import StageFailedError, account, finished, work
 def conduct(config: StudyConfig, progress: Progress) -> StudySummary:
     """Conducts a study; see `skillfactory.study.study`."""
     recipe = read(config.study)
-    given = {"output": config.output, "model": config.model}
-    recipe = replace(recipe, run=replace(recipe.run, **{name: value for name, value in given.items() if value}))
+    output, model = config.output or recipe.run.output, config.model or recipe.run.model
+    recipe = replace(recipe, run=replace(recipe.run, output=output, model=model))
     chosen = plan(recipe, config.arms, config.seeds)
     if config.dry_run:
         return _planned(recipe, chosen, config.planning)
