@@ -194,6 +194,7 @@ def _grammar(own: tuple[str, ...]) -> _Grammar:
 
 
 _BLOCKS = {"sample": Kind.ATTEMPT, "reflect": Kind.REFLECTION}
+_GLUE, _OPTIONAL = Kind.GLUE, (Kind.GLUE, Kind.CLOSING)  # Python 3.11 takes its time to find a member of an enumeration
 _STRAY = re.compile(r"</?(?:think|sample|reflect)>")
 _VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.SKILL, Kind.ANSWER)  # may hold tags of skills, as any other words
 
@@ -235,7 +236,7 @@ class _Reading:
         """Reads what stands before the next block, and that block; gives back where it ends."""
         found = self.grammar.opening.search(self.text, at, inside)
         begin = found.start() if found else inside
-        self._part(at, begin, Kind.GLUE)
+        self._part(at, begin, _GLUE)
         if not found:
             return inside
         tag, start = found.group(1), found.end()
@@ -272,11 +273,11 @@ class _Reading:
 
     def _part(self, start: int, end: int, kind: Kind, skill: str | None = None) -> None:
         """Notes the stretch without the white space around it; glue and closing phrases may be absent."""
-        body = self.text[start:end]
-        start += len(body) - len(body.lstrip())
-        end = start + len(body.strip())
-        if end <= start and kind in (Kind.GLUE, Kind.CLOSING):
+        body = self.text[start:end].lstrip()
+        if not body and kind in _OPTIONAL:
             return
+        start = end - len(body)
+        end = start + len(body.rstrip())
         if (_STRAY if kind in _VERBATIM else self.grammar.stray).search(self.text, start, end):
             self.problems.append("stray_tag")
-        self.parts.append(Segment(kind, start, end, skill=skill))
+        self.parts.append(Segment(kind, start, end, None, None, skill))

@@ -16,6 +16,10 @@ from skillfactory.skills.loops import repeated_share
 from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, SIGNS
 from skillfactory.skills.usage import Counts, used
 
+# Python 3.11 takes its time to find a member of an enumeration, and these are looked up for every part of every response.
+_ATTEMPT, _REFLECTION, _ANSWER, _GLUE = Kind.ATTEMPT, Kind.REFLECTION, Kind.ANSWER, Kind.GLUE
+_CORRECT, _INCORRECT, _ABSENT, _RIGHT, _WRONG = Verdict.CORRECT, Verdict.INCORRECT, Verdict.ABSENT, Check.RIGHT, Check.WRONG
+
 MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
 
 Judge = Callable[[str], Check]  # what the task's verifier finds for an answer
@@ -62,7 +66,7 @@ def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
             reflections += 1
             claims[event, before] += 1
             course.append(SIGNS[event])
-            if event is Verdict.CORRECT and stopped is None:
+            if event is _CORRECT and stopped is None:
                 stopped = True
             continue
         before = None
@@ -78,22 +82,22 @@ def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
         course.append(LETTERS[before])
         attempts += 1
         different.add(_squeezed(event.answer))
-        if before is Check.RIGHT and right_at is None:
+        if before is _RIGHT and right_at is None:
             right_at = event.end
     return Shown(
         attempts=attempts,
         repeats=len(checks) - len(different),
-        first_right=checks[:1] == [Check.RIGHT],
-        any_right=Check.RIGHT in checks,
+        first_right=checks[:1] == [_RIGHT],
+        any_right=_RIGHT in checks,
         after_right=None if right_at is None else (len(text) - right_at) / len(text),
         reflections=reflections,
-        true_correct=claims[Verdict.CORRECT, Check.RIGHT],
-        false_correct=claims[Verdict.CORRECT, Check.WRONG],
-        true_incorrect=claims[Verdict.INCORRECT, Check.WRONG],
-        false_incorrect=claims[Verdict.INCORRECT, Check.RIGHT],
-        no_verdict=sum(count for (claim, _), count in claims.items() if claim is Verdict.ABSENT),
+        true_correct=claims[_CORRECT, _RIGHT],
+        false_correct=claims[_CORRECT, _WRONG],
+        true_incorrect=claims[_INCORRECT, _WRONG],
+        false_incorrect=claims[_INCORRECT, _RIGHT],
+        no_verdict=sum(count for (claim, _), count in claims.items() if claim is _ABSENT),
         stopped=stopped,
-        uses_tags=any(part.kind is Kind.ATTEMPT for part in parsed.parts),
+        uses_tags=any(part.kind is _ATTEMPT for part in parsed.parts),
         well_formed=parsed.well_formed,
         course="".join(course[:LONGEST]),
         looped=repeated_share(text),
@@ -115,17 +119,17 @@ def _events(text: str, parts: Sequence[Segment]) -> Iterator[_Attempt | Verdict 
     """
     last: str | None = None  # the latest attempt's answer
     for part in parts:
-        body = text[part.start : part.end]
-        if part.kind is Kind.REFLECTION:
+        kind, body = part.kind, text[part.start : part.end]
+        if kind is _REFLECTION:
             yield verdict(body)
-        elif part.kind is Kind.ATTEMPT:
+        elif kind is _ATTEMPT:
             answer, _ = final_answer(body)
             last = last if answer is None else _squeezed(answer)
             yield None if answer is None else _Attempt(answer, part.start + body.rfind("</answer>"))
-        elif part.kind is Kind.ANSWER:
+        elif kind is _ANSWER:
             if last is None and body:
                 yield _Attempt(body, part.end)
-        elif part.kind is Kind.GLUE:
+        elif kind is _GLUE:
             for bare in _bare(body, part.start):
                 if _squeezed(bare.answer) != last:
                     last = _squeezed(bare.answer)
