@@ -65,6 +65,7 @@ class TinyServer:
         app = web.Application()
         app.router.add_get("/v1/models", self._list)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/completions", self._continue)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=2048)
@@ -74,6 +75,15 @@ class TinyServer:
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": name} for name in self._models]})
+
+    async def _continue(self, request: web.Request) -> web.StreamResponse:
+        """Answers a prompt of token ids with the ids 20, 21 and 22."""
+        body = await request.json()
+        self.bodies.append(body)
+        choice = {"index": 0, "finish_reason": "length", "text": "whatever", "token_ids": [20, 21, 22]}
+        if self._misbehave(body, 1) is not None:
+            del choice["token_ids"]
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": 3}})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -198,8 +198,8 @@ MODELS: Mapping[str, Command] = {
     ),
     "budget": Command(
         summary="make responses think longer, and see what it buys",
-        description="Asks a model held-out questions, and when a budget of tokens is used up, or the response ends before, puts a "
-        "trigger in place of the closing of its thinking and lets it go on to the next budget, by its own tokens. Beside it, "
+        description="Asks a model held-out questions, and when a budget of tokens is used up, or the response ends before, "
+        "puts a trigger in place of the closing of its thinking and lets it go on to the next budget. Beside it, "
         "independent samples vote at the same number of measured tokens. Writes every round, the votes, and budget.json with "
         "both curves, accuracy against tokens, with intervals. A stopped or killed run goes on with the same command.",
         example="skillfactory budget grpo --suite mini --groups countdown-4 --budgets 256,512,1024 --output budget\n"
