@@ -159,6 +159,81 @@ def test_what_is_drawn_depends_on_nothing_further_down(text: str, layout: str, s
     assert planned.drops == whole.drops
 
 
+PLANNED = "Plan: {0}. Execute: {0}.\n<answer>{0}</answer>"
+PLANLESS = "I try {0}.\n<answer>{0}</answer>"
+VARIANTS = {"p": "plan_and_execute", "o": "original"}
+
+
+class Planners(Cards):
+    """A pool whose attempts have a plan or none: `plans` has a P for each that has one, `who` its variant, p or o."""
+
+    def __init__(self, cards: str, plans: str, who: str, known: str | None = None) -> None:
+        texts = [(PLANNED if plan == "P" else PLANLESS).format(i) for i, plan in enumerate(plans)]
+        super().__init__(known or cards, texts=texts)
+        self.variants = [VARIANTS[one] for one in who]  # type: ignore[assignment]
+
+    def reveal(self, cards: str, i: int) -> None:
+        """Lets attempt `i` be known."""
+        self.cards = f"{self.cards[:i]}{cards[i]}{self.cards[i + 1 :]}"
+
+
+planners = st.integers(0, 14).flatmap(
+    lambda n: st.tuples(
+        st.text("CIciX", min_size=n, max_size=n), st.text("P-", min_size=n, max_size=n), st.text("ppo", min_size=n, max_size=n)
+    )
+)
+NEEDING = ["paper; need=subgoals", "*C_full; need=subgoals", "*C*IC; need=subgoals; show=subgoals", "*C; show=subgoals"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(planners, st.sampled_from(NEEDING), st.integers(0, 99))
+def test_what_needs_a_skill_is_drawn_the_same_from_a_pool_that_becomes_known(
+    made: tuple[str, str, str], layout: str, seed: int
+) -> None:
+    cards, plans, who = made
+    draw = Draw.read([layout], 4)
+    pool = Planners(cards, plans, who)
+    whole = plan(pool, draw, seed)
+    lazy = Planners(cards, plans, who, "?" * len(cards))
+    while (planned := plan(lazy, draw, seed)).open:
+        for i in planned.open:
+            lazy.reveal(cards, i)
+            assert "need" not in layout or who[i] == "p", "an attempt was asked for that can't have the block"
+    assert planned.plans == whole.plans
+    assert planned.drops == whole.drops
+    for i in {i for found in whole.plans for i in found.picks} if "need" in layout else ():
+        assert (plans[i], who[i]) == ("P", "p")
+
+
+def reasons(cards: str, plans: str, who: str, layout: str) -> list[str]:
+    return [drop.reason for drop in plan(Planners(cards, plans, who), Draw.read([layout]), 0).drops]
+
+
+def test_a_trace_that_fails_for_want_of_a_skill_says_so() -> None:
+    assert reasons("CC", "PP", "pp", "0C; need=subgoals") == []
+    assert reasons("CC", "--", "pp", "0C; need=subgoals") == ["too_few_subgoals"]
+    assert reasons("CC", "--", "pp", "0C; show=subgoals") == []
+    assert reasons("CC", "PP", "oo", "0C; need=subgoals") == ["too_few_subgoals"]  # of a variant that doesn't elicit it
+    assert reasons("IC", "P-", "po", "0C; need=subgoals") == ["too_few_right"]  # no right attempt could have had it
+    assert reasons("ICC", "PP-", "pop", "*C*IC; need=subgoals") == ["too_few_subgoals"]
+    assert reasons("", "", "", "0C; need=subgoals") == ["too_few_right"]
+
+
+def test_attempts_that_look_the_same_once_their_plan_is_set_apart_are_the_same() -> None:
+    pool = Planners("CC", "PP", "pp")
+    pool.texts = ["Plan: add. Execute: 7.\n<answer>7</answer>", "Plan: add.\nExecute: 7.\n<answer>7</answer>"]
+    assert len(plan(pool, Draw.read(["C C -> confirm; need=subgoals"]), 0).plans) == 0
+    assert len(plan(pool, Draw.read(["C C -> confirm"]), 0).plans) == 1  # they differ where nothing is set apart
+
+
+def test_options_follow_a_named_layout_as_they_follow_a_pattern() -> None:
+    short, long = parse_layout("paper; need=subgoals"), parse_layout(f"{NAMED['paper']}; need = subgoals")
+    assert (short.items, short.ending, short.until_empty, short.skills) == (long.items, long.ending, True, ("subgoals",))
+    assert short.name == "paper; need=subgoals"
+    assert parse_layout("mine = paper; show=subgoals + mine:OTHER").show == ("subgoals", "mine:OTHER")
+    assert parse_layout("paper").skills == ()
+
+
 def test_equal_attempts_count_once() -> None:
     pool = Cards("CCCC", texts=["a", "a", "b", "a"])
     plans = plan(pool, Draw.read(["C{1..9} C -> answer; until=empty"], 9), 0).plans
@@ -250,6 +325,9 @@ def test_no_reflection_takes_attempts_that_none_was_valid_for() -> None:
         ("C* I{0..C} C -> answer", "a bound C can't count a C* before it"),
         ("= C -> answer", "expected a name"),
         ("a|b = C -> answer", "expected a name without line breaks and '|'"),
+        ("0C; need=subgoal", "unknown skill in layout 'C -> answer; need=subgoal': 'subgoal'; did you mean 'subgoals'?"),
+        ("0C; show=", "unknown skill in layout"),
+        ("*D; need=subgoals", "unknown layout '*D; need=subgoals'"),
     ],
 )
 def test_a_bad_pattern_says_what_and_where(text: str, message: str) -> None:

@@ -13,15 +13,15 @@ from skillfactory.skills.base import Skill
 _LONGEST = 8000  # characters of a plan, and how far into an attempt one may begin
 _MOST = 64  # plans that are counted in one text
 
-_LEAD = r"[ \t>#*_-]{0,8}"
-_WORDS = r"(?:\d{1,2}[.)][ \t])?(?:(?:\d{1,2}:|[\w'’-]{1,12}[,!]?)[ \t]){0,5}"  # a few, of one sentence
+_LEAD = r"[ \t>#*_-]{0,8}(?:\d{1,2}[.)][ \t])?"  # at the beginning of a line
+_WORDS = r"(?:(?:\d{1,2}:|[\w'’-]{1,12}[,!]?)[ \t]){0,5}"  # a few, of one sentence
 _HEADING = re.compile(
     rf"^{_LEAD}{_WORDS}(?:plan|sub-?goals)\b(?![ \t]*,)[^\n:.!?]{{0,30}}(?::|[.*_ \t]{{0,4}}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 # What says that the plan is carried out from here: at the beginning of a line or of a sentence.
 _EXECUTION = re.compile(
-    rf"(?:^|(?<=[.!?;:])[ \t]){_LEAD}{_WORDS}"
+    rf"(?:^{_LEAD}|(?<=[.!?;:])[ \t][*_]{{0,3}}){_WORDS}"
     r"(?:execut(?:e|ion|ing)|carry(?:ing)?(?: (?:it|this|that|the plan|my plan))? out|solution)"
     r"(?:[ \t](?:of|the|this|that|my|it|plan|steps?|each|now|step[ -]by[ -]step)){0,5}[*_ \t]{0,4}(?:[:.]|$)",
     re.IGNORECASE | re.MULTILINE,
