@@ -33,6 +33,7 @@ class Loop(NamedTuple):
 
 
 RULE = Rule()
+_FEW = 64  # characters that are looked for
 
 
 def loops(text: str, rule: Rule = RULE) -> list[Loop]:
@@ -40,7 +41,11 @@ def loops(text: str, rule: Rule = RULE) -> list[Loop]:
     found: list[Loop] = []
     step = rule.length // 4
     free = at = 0  # what stands before `free` belongs to a loop found
+    few = min(_FEW, step)
     while at + step < len(text):
+        if text.find(text[at : at + few], at + 1, at + few + rule.period) < 0:  # the usual case: they don't come again
+            at += step
+            continue
         loop = _around(text, at, free, rule)
         if loop is None:
             at += step
@@ -57,7 +62,7 @@ def repeated_share(text: str) -> float:
 
 def _around(text: str, at: int, free: int, rule: Rule) -> Loop | None:
     """The loop that holds the place `at`, with the least distance at which the text comes again there; None without one."""
-    end = at + min(64, rule.length // 4)
+    end = at + min(_FEW, rule.length // 4)
     while True:
         again = text.find(text[at:end], at + 1, end + rule.period)
         if again < 0:
