@@ -62,6 +62,7 @@ def test_the_interval_of_a_share_ends_where_shares_do(right: int, tmp_path: Path
     assert found.accuracy.low is not None
     assert found.accuracy.high is not None
     assert 0 <= found.accuracy.low <= right / 4 <= found.accuracy.high <= 1
+    assert found.accuracy.low < found.accuracy.high
 
 
 def test_the_interval_of_a_difference_may_be_below_0(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from skillfactory.errors import InputError
 from skillfactory.gathering.questions import MEASURES
-from skillfactory.gathering.scores import Asked, Row, common, tables
+from skillfactory.gathering.scores import Asked, Row, accuracy, common, tables
 from skillfactory.significance import holm, p_value
 from skillfactory.stats import Array, Estimate, difference, mean, ratio
 
@@ -111,8 +111,9 @@ def cells(arms: Sequence[Results], columns: Columns) -> Iterator[Cell]:
             right = one.of(groups)
             if right is not None:
                 more = (one.of(groups, measure) for measure in ("tokens", "answers"))
-                tokens, answers = (UNKNOWN if found is None else mean(found) for found in more)
-                yield Cell(one.arm, column, mean(right).n, len(one.seeds), mean(right), tokens, answers)
+                tokens, answers = (UNKNOWN if each is None else mean(each) for each in more)
+                found = accuracy(right)
+                yield Cell(one.arm, column, found.n, len(one.seeds), found, tokens, answers)
 
 
 def pairs(chosen: Iterable[tuple[Results, Results, bool]], columns: Columns) -> list[Pair]:

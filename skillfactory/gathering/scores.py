@@ -12,7 +12,7 @@ import numpy as np
 from skillfactory.evaluation import NUMBERS
 from skillfactory.gathering.questions import Means, question_means
 from skillfactory.report import Cell, Comparison, Estimate, Group
-from skillfactory.stats import Array, difference, mean, ratio
+from skillfactory.stats import Array, clustered_share, difference, mean, mean_of_shares, ratio
 from skillfactory.stats import Estimate as Found
 
 
@@ -110,7 +110,7 @@ def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
     return Cell(
         row.name,
         column,
-        accuracy=clipped(mean(tables[0])),
+        accuracy=clipped(accuracy(tables[0])),
         questions=sum(table.shape[1] for table in tables[0]),
         responses=sum(int(numbers["responses"]) for numbers in told),
         first_try=_mean(told, "first_right"),
@@ -122,6 +122,12 @@ def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
         f1_correct=_mean(told, "f1_correct"),
         f1_incorrect=_mean(told, "f1_incorrect"),
     )
+
+
+def accuracy(tables: Sequence[Array]) -> Found:
+    """The mean of an arm's shares. Where nothing varies, as at 0, the interval is that of each question asked once."""
+    found = mean(tables)
+    return found if found.se else mean_of_shares([clustered_share(table.mean(0)) for table in tables])
 
 
 def comparison(row: Row, baseline: Row, column: str, groups: Sequence[Asked], note: str = "") -> Comparison | None:
