@@ -22,7 +22,7 @@ LAYERS = {
     "ground": ("errors records seeds significance stats progress funnel embedded hardware skillset", ""),
     "language": ("values config markup patterns flow rows traces tracefiles skills forecast", "ground"),
     "material": ("tasks prompts layouts suites", "ground language"),
-    "stages": ("budget deck curate build audit forcing grade export evaluate examination measure", "ground language material"),
+    "stages": ("budget deck curate build audit forcing grade export evaluate examination intervene measure", "ground language material"),
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),

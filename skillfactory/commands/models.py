@@ -53,6 +53,18 @@ def _budget(config: Any, progress: Progress) -> Result:
     return budget(config, progress)
 
 
+def _intervene_config() -> type[Any]:
+    from skillfactory.intervene import InterveneConfig
+
+    return InterveneConfig
+
+
+def _intervene(config: Any, progress: Progress) -> Result:
+    from skillfactory.intervention import intervention
+
+    return intervention(config, progress)
+
+
 def _engine_options() -> Mapping[str, type[Any]]:
     from skillfactory.engines import ENGINES, engine_class
 
@@ -207,6 +219,20 @@ MODELS: Mapping[str, Command] = {
         resume="The same command goes on; no finished text is lost.",
         config=_budget_config,
         run=_budget,
+        show=_show_evaluate,
+        pairs=_engine_options,
+    ),
+    "intervene": Command(
+        summary="whether reflections matter: drop or replace them and go on",
+        description="Takes the responses of a run of `evaluate` that reflect on an attempt, drops one reflection of each, blanks "
+        "it, turns its verdict round or swaps it for another question's, and lets the same model go on from there. Reports how "
+        "often the next step and the final answer change, from right to wrong and back, against a control that goes on from "
+        "the reflection as it was. A stopped or killed run goes on with the same command.",
+        example="skillfactory intervene grpo-eval --output causal\n"
+        "skillfactory intervene grpo-eval --groups countdown-4 --questions 100 --ways flip,drop --output causal",
+        resume="The same command goes on; no finished text is lost.",
+        config=_intervene_config,
+        run=_intervene,
         show=_show_evaluate,
         pairs=_engine_options,
     ),
