@@ -224,9 +224,9 @@ MODELS: Mapping[str, Command] = {
     ),
     "intervene": Command(
         summary="whether reflections matter: drop or replace them and go on",
-        description="Takes the responses of a run of `evaluate` that reflect on an attempt, drops one reflection of each, blanks "
-        "it, turns its verdict round or swaps it for another question's, and lets the same model go on from there. Reports how "
-        "often the next step and the final answer change, from right to wrong and back, against a control that goes on from "
+        description="Takes the responses of a run of `evaluate` that reflect on an attempt, drops one reflection of each, "
+        "blanks it, turns its verdict round or swaps it for another question's, and lets the same model go on. Reports how often "
+        "the next step and the final answer change, from right to wrong and back, against a control that goes on from "
         "the reflection as it was. A stopped or killed run goes on with the same command.",
         example="skillfactory intervene grpo-eval --output causal\n"
         "skillfactory intervene grpo-eval --groups countdown-4 --questions 100 --ways flip,drop --output causal",
