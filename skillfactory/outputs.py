@@ -20,6 +20,7 @@ class What(StrEnum):
     GRPO = "grpo"
     EVALUATION = "evaluate"
     BUDGET = "budget"
+    INTERVENTION = "intervene"
     STUDY = "run"
 
 
@@ -27,12 +28,12 @@ Use = tuple[str, int | None]  # an arm and its seed
 
 # file: the commands whose account it is
 _ACCOUNTS: Mapping[str, tuple[What, ...]] = {
-    "run.json": (What.CURATION, What.EVALUATION, What.BUDGET),
+    "run.json": (What.CURATION, What.EVALUATION, What.BUDGET, What.INTERVENTION),
     "build.json": (What.TRACES,),
     "training.json": (What.SFT, What.GRPO),
 }
 _STUDY, _STAGES, _DONE, _OUT = "study.json", "stages", "done.json", "out"
-_EXPECTED = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget` or `run` has written"
+_EXPECTED = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def what_is(path: Path) -> What:
             wrote = _read(folder / name).get("command")
             if wrote in commands:
                 return What(wrote)
-            raise InputError(f"{folder / name}: says that '{wrote}' wrote it; expected {' or '.join(commands)}")
+            raise InputError(f"{folder / name}: says that '{wrote}' wrote it; expected {', '.join(commands)}")
     held = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     holds = f"holds {', '.join(held[:3])}{', …' if len(held) > 3 else ''}" if held else "is empty"
     raise InputError(f"{folder}: {holds}, but none of {', '.join((*_ACCOUNTS, _STUDY))}; expected {_EXPECTED}")

@@ -70,6 +70,7 @@ def test_what_the_commands_write_is_known_by_its_files(tmp_path: Path) -> None:
     ("name", "command", "what"),
     [
         ("run.json", "budget", What.BUDGET),
+        ("run.json", "intervene", What.INTERVENTION),
         ("training.json", "sft", What.SFT),
         ("training.json", "grpo", What.GRPO),
     ],
@@ -145,7 +146,7 @@ def test_errors_name_the_path_what_is_there_and_what_was_expected(tmp_path: Path
             outputs([text.replace("@", str(tmp_path))])
         return str(error.value).replace(str(tmp_path), "@")
 
-    expected = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget` or `run` has written"
+    expected = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
     assert told("@/none") == f"@/none: there is no such folder; expected {expected}"
     (tmp_path / "file").write_text("", "utf-8")
     assert told("@/file") == f"@/file: a file; expected {expected}"
@@ -155,7 +156,7 @@ def test_errors_name_the_path_what_is_there_and_what_was_expected(tmp_path: Path
     (tmp_path / "empty").mkdir()
     assert told("@/empty") == f"@/empty: is empty, but none of {names}; expected {expected}"
     account(tmp_path / "new", "run.json", command="dream")
-    assert told("@/new") == "@/new/run.json: says that 'dream' wrote it; expected curate or evaluate or budget"
+    assert told("@/new") == "@/new/run.json: says that 'dream' wrote it; expected curate, evaluate, budget, intervene"
     (tmp_path / "new" / "run.json").write_text("{", "utf-8")
     assert told("@/new").startswith("@/new/run.json: not a JSON file: ")
     (tmp_path / "new" / "run.json").write_text("[]", "utf-8")
