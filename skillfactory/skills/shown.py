@@ -81,7 +81,7 @@ def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
         checks.append(before)
         course.append(LETTERS[before])
         attempts += 1
-        different.add(_squeezed(event.answer))
+        different.add(event.squeezed)
         if before is _RIGHT and right_at is None:
             right_at = event.end
     return Shown(
@@ -106,9 +106,10 @@ def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
 
 
 class _Attempt(NamedTuple):
-    """An attempt's answer and where it ends in the response."""
+    """An attempt's answer, as it stands and without white space, and where it ends in the response."""
 
     answer: str
+    squeezed: str
     end: int
 
 
@@ -124,15 +125,18 @@ def _events(text: str, parts: Sequence[Segment]) -> Iterator[_Attempt | Verdict 
             yield verdict(body)
         elif kind is _ATTEMPT:
             answer, _ = final_answer(body)
-            last = last if answer is None else _squeezed(answer)
-            yield None if answer is None else _Attempt(answer, part.start + body.rfind("</answer>"))
+            if answer is None:
+                yield None
+                continue
+            last = _squeezed(answer)
+            yield _Attempt(answer, last, part.start + body.rfind("</answer>"))
         elif kind is _ANSWER:
             if last is None and body:
-                yield _Attempt(body, part.end)
+                yield _Attempt(body, _squeezed(body), part.end)
         elif kind is _GLUE:
             for bare in _bare(body, part.start):
-                if _squeezed(bare.answer) != last:
-                    last = _squeezed(bare.answer)
+                if bare.squeezed != last:
+                    last = bare.squeezed
                     yield bare
 
 
@@ -146,7 +150,7 @@ def _bare(body: str, start: int) -> Iterator[_Attempt]:
             return
         answer = body[body.rfind(opening, begin, end) + len(opening) : end].strip()
         if answer:
-            yield _Attempt(answer, start + end)
+            yield _Attempt(answer, _squeezed(answer), start + end)
         begin = body.find(opening, end)
 
 

@@ -1,0 +1,205 @@
+"""How many responses a second are scored and searched for skills on one core, beside plain readers made of patterns.
+
+    python benchmarks/scoring_speed.py [--responses 8000] [--tokens 2000]
+
+The responses are to Countdown, of some 2,000 tokens (4 characters each): in the trace format with 8 attempts and their reviews,
+untagged ones, and hostile ones (an attempt in every line). A scored response is all that an evaluation stores of it: the final
+answer with its grade by the task's verifier, every attempt graded, every verdict held against the truth, transitions, loops,
+skills, format. Then come the numbers of all of them with their intervals. Texts are made one after another, so that memory
+holds few; making them isn't counted. CPU time of this process, the best of three rounds; a busy machine changes the ratios
+little. Exits 1 if the bar is missed: 5,000 responses a second of the first kind, numbers included.
+
+The plain readers: `final` finds the last answer after the thinking, as RL rewards do, and grades it; `blocks` finds all
+blocks, answers and verdicts with one pattern each, grades every answer, and pairs verdicts with the answers before them.
+"""
+
+import argparse
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import islice
+from typing import Any
+
+from skillfactory.evaluation import rows_of
+from skillfactory.examination import Evaluated, Examination, respond
+from skillfactory.flow import Completion, Request, Sampling
+from skillfactory.measure import measured
+from skillfactory.records import Check, Question, Stop
+from skillfactory.seeds import rng
+from skillfactory.suites import Group
+from skillfactory.tasks import resolve
+
+BAR = 5_000  # responses of 2,000 tokens a second
+SAMPLES = 4
+ROUNDS = 3
+CHARACTERS = 4  # of a token
+TASK = resolve("countdown")
+GROUP = Group("countdown-4", "harder", "countdown", level="4", samples=SAMPLES)
+HOW = Examination(GROUP.name, TASK, SAMPLES, Sampling(), Sampling())
+Text = Callable[[Question, int, int], str]  # question, salt, characters
+
+
+REMARKS = ("too large, so I take less", "close, but not it", "too small", "what I had before", "worth another look", "odd")
+
+
+def prose(salt: int, characters: int) -> str:
+    """Attempts at sums to fill a text with; few lines are like another."""
+    lines = []
+    length = number = 0
+    while length < characters:
+        a, b = (salt * 7 + number * 13) % 97, (salt + number * 31) % 89
+        lines.append(f"{a} + {b} = {a + b} and {a} * {b} = {a * b}, which is {REMARKS[(salt + number) % 6]}.")
+        length += len(lines[-1]) + 1
+        number += 1
+    return "\n".join(lines)[:characters]
+
+
+def wrong(question: Question, number: int) -> str:
+    """An answer that uses the numbers in a wrong way."""
+    numbers = question.facts["numbers"]
+    return " + ".join(map(str, numbers[number % 3 :])) or "1"
+
+
+def trace(question: Question, salt: int, characters: int) -> str:
+    """Eight attempts with a review each, the last one right, and the final answer."""
+    room = characters // 16 - 40
+    parts = ["<think>\n"]
+    for number in range(8):
+        last = number == 7
+        answer, said = (question.answer, "Correct") if last else (wrong(question, number), "Incorrect")
+        parts += [f"<sample>\n{prose(salt + number, room)}\n<answer>{answer}</answer>\n</sample>\n<reflect>\n"]
+        parts += [
+            f"{prose(salt + 7 * number + 50, room)}\n<verdict>{said}</verdict>\n</reflect>\n",
+            "" if last else "Let me try again.\n",
+        ]
+    return "".join([*parts, f"</think>\n\nThat is it.\n\n<answer>\n{question.answer}\n</answer>"])
+
+
+def plain(question: Question, salt: int, characters: int) -> str:
+    """Thinking without a tag, and an answer."""
+    return f"{prose(salt, characters - 40)}\n<answer>{question.answer}</answer>"
+
+
+def hostile(question: Question, salt: int, characters: int) -> str:
+    """An attempt with an answer of its own in every line, tags that never close, and `<` wherever one fits."""
+    lines = [f"<sample><answer>{number} < {salt % 97}</answer><reflect></sample>" for number in range(characters // 60)]
+    return "\n".join(["<think>", *lines])
+
+
+def blocks(texts: Sequence[str], question: Question) -> list[dict[str, Any]]:
+    """The plain reader of all blocks."""
+    judge = cache(partial(TASK.check, question))
+    found = []
+    for text in texts:
+        events = [(at.start(), at[1].strip()) for at in ANSWER.finditer(text)]
+        rights = [judge(answer).check is Check.RIGHT for _, answer in events]
+        said = [(at.start(), at[1]) for at in VERDICT.finditer(text)]
+        true = sum(
+            (verdict == "Correct") == rights[max(n for n, (place, _) in enumerate(events) if place < start)]
+            for start, verdict in said
+            if events and events[0][0] < start
+        )
+        found.append({"attempts": len(SAMPLE.findall(text)), "reviews": len(REFLECT.findall(text)), "true": true})
+    return found
+
+
+SAMPLE, REFLECT = (re.compile(rf"<{tag}>(.*?)</{tag}>", re.DOTALL) for tag in ("sample", "reflect"))
+ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+VERDICT = re.compile(r"<verdict>\s*(Correct|Incorrect)\s*</verdict>")
+
+
+def final(texts: Sequence[str], question: Question) -> list[bool]:
+    """The plain reader of final answers."""
+    found = []
+    for text in texts:
+        answers = ANSWER.findall(text.split("</think>")[-1])
+        found.append(bool(answers) and TASK.check(question, answers[-1].strip()).check is Check.RIGHT)
+    return found
+
+
+def scored(texts: Sequence[str], question: Question) -> Sequence[Mapping[str, Any]]:
+    """The stored rows of the responses to a question: what an evaluation's flow makes of the engine's texts."""
+    flow = respond(question, HOW)
+    requests: Sequence[Request] = next(flow)
+    pairs = zip(requests, texts, strict=True)
+    try:
+        flow.send([Completion(request.key, text, Stop.END, 50, len(text) // CHARACTERS, 4096) for request, text in pairs])
+    except StopIteration as end:
+        evaluated: Evaluated = end.value
+        return rows_of(evaluated)["responses"]
+    raise AssertionError("the flow of a question without retries asks once")
+
+
+def material(text: Text, responses: int, characters: int) -> Iterator[tuple[Question, list[str]]]:
+    """Questions with the texts to grade, each made when it is wanted."""
+    random = rng(0, "scoring speed")
+    questions = [item for item in TASK.questions(200, GROUP.level, 0, "eval") if isinstance(item, Question)]
+    for number in range(responses // SAMPLES):
+        question = questions[number % len(questions)]
+        yield question, [text(question, random.getrandbits(16), characters) for _ in range(SAMPLES)]
+
+
+def rate(reader: Callable[[Sequence[str], Question], Any], text: Text, responses: int, characters: int) -> float:
+    """Responses that a reader takes in a second of CPU time."""
+    spent = 0.0
+    for question, texts in material(text, responses, characters):
+        started = time.process_time()
+        reader(texts, question)
+        spent += time.process_time() - started
+    return responses / spent
+
+
+def whole(text: Text, responses: int, characters: int) -> float:
+    """Responses a second, scored one after another and added up to the numbers with their intervals."""
+    reading = 0.0
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        nonlocal reading
+        source = material(text, responses, characters)
+        number = 0
+        while True:
+            before = time.process_time()
+            item = next(source, None)
+            reading += time.process_time() - before
+            if item is None:
+                return
+            number += 1
+            yield from ({**row, "question_id": f"{number}"} for row in scored(item[1], item[0]))
+
+    started = time.process_time()
+    numbers = measured([GROUP], rows(), {})
+    spent = time.process_time() - started - reading
+    assert numbers["groups"][0]["responses"] == responses
+    return responses / spent
+
+
+def main() -> int:
+    """0 if the bar is met."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--responses", type=int, default=8_000)
+    parser.add_argument("--tokens", type=int, default=2_000)
+    args = parser.parse_args()
+    size = args.tokens * CHARACTERS
+    made = next(islice(material(trace, SAMPLES, size), 1))[1]
+    print(
+        f"{args.responses:,} responses of {len(made[0]):,} characters, {SAMPLES} to a question; responses a second of CPU time"
+    )
+    print(f"{'':8}{'scored':>10}{'with numbers':>14}{'blocks':>10}{'final':>10}{'scored/blocks':>15}{'scored/final':>14}")
+    speeds = []
+    for text in (trace, plain, hostile):
+        n = args.responses if text is not hostile else args.responses // 10
+        ours, blocky, last = (max(rate(each, text, n, size) for _ in range(ROUNDS)) for each in (scored, blocks, final))
+        speeds.append(max(whole(text, n, size) for _ in range(ROUNDS)))
+        figures = f"{ours:>10,.0f}{speeds[-1]:>14,.0f}{blocky:>10,.0f}{last:>10,.0f}"
+        print(f"{text.__name__:8}{figures}{ours / blocky:>15.2f}{ours / last:>14.2f}")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+    met = speeds[0] >= BAR
+    print("bar met" if met else f"MISSED: {BAR:,} responses of {args.tokens:,} tokens a second")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
