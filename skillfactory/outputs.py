@@ -33,7 +33,9 @@ _ACCOUNTS: Mapping[str, tuple[What, ...]] = {
     "training.json": (What.SFT, What.GRPO),
 }
 _STUDY, _STAGES, _DONE, _OUT = "study.json", "stages", "done.json", "out"
-_EXPECTED = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
+_EXPECTED = (
+    "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
+)
 
 
 @dataclass(frozen=True, slots=True)

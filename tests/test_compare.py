@@ -221,6 +221,26 @@ def test_what_was_asked_differently_is_told(base: Path, evaluated: Evaluated) ->
     ]
 
 
+def test_seeds_that_were_asked_otherwise_unfinished_runs_and_failures_are_told(
+    tmp_path: Path, base: Path, evaluated: Evaluated
+) -> None:
+    other = evaluated("warm", 0.5, decoding=Plain(temperature=0.9))
+    broken = Path(shutil.copytree(base, tmp_path / "broken"))
+    for name, old, new in (
+        ("run.json", '"finished": true', '"finished": false'),
+        ("evaluation.json", '"failed": 0', '"failed": 2'),
+    ):
+        text = (broken / name).read_text("utf-8")
+        assert old in text
+        (broken / name).write_text(text.replace(old, new), "utf-8")
+    notes = compared(f"ours={base},{other}", broken).values["notes"]
+    assert notes == [
+        "temperature differs: 1.0 for ours (seed 0), broken; 0.9 for ours (seed 1)",
+        "broken: not finished; the numbers are of what there is",
+        "broken: the engine failed on 6 responses, which count nowhere",
+    ]
+
+
 def test_runs_of_one_label_are_seeds_whose_spread_counts(tmp_path: Path, base: Path, evaluated: Evaluated) -> None:
     runs = [evaluated(f"seed-{number}", rate) for number, rate in enumerate((0.4, 0.6, 0.8))]
     text = ",".join(map(str, runs))

@@ -146,7 +146,9 @@ def test_errors_name_the_path_what_is_there_and_what_was_expected(tmp_path: Path
             outputs([text.replace("@", str(tmp_path))])
         return str(error.value).replace(str(tmp_path), "@")
 
-    expected = "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
+    expected = (
+        "a folder that `skillfactory curate`, `build`, `sft`, `grpo`, `evaluate`, `budget`, `intervene` or `run` has written"
+    )
     assert told("@/none") == f"@/none: there is no such folder; expected {expected}"
     (tmp_path / "file").write_text("", "utf-8")
     assert told("@/file") == f"@/file: a file; expected {expected}"
