@@ -83,6 +83,18 @@ def _published(config: Any, progress: Progress) -> Result:
     return published(config, progress)  # type: ignore[no-any-return]
 
 
+def _skills_config() -> type[Any]:
+    from skillfactory.showing import SkillsConfig
+
+    return SkillsConfig
+
+
+def _skills(config: Any, progress: Progress) -> Result:
+    from skillfactory.inventory import inventory
+
+    return inventory(config, progress)
+
+
 def _run_config() -> type[Any]:
     from skillfactory.study import StudyConfig
 
@@ -225,8 +237,8 @@ MODELS: Mapping[str, Command] = {
     "intervene": Command(
         summary="whether reflections matter: drop or replace them and go on",
         description="Takes the responses of a run of `evaluate` that reflect on an attempt, drops one reflection of each, "
-        "blanks it, turns its verdict round or swaps it for another question's, and lets the same model go on. Reports how often "
-        "the next step and the final answer change, from right to wrong and back, against a control that goes on from "
+        "blanks it, turns its verdict round or swaps it for another question's, and lets the same model go on. Reports how "
+        "often the next step and the final answer change, from right to wrong and back, against a control that goes on from "
         "the reflection as it was. A stopped or killed run goes on with the same command.",
         example="skillfactory intervene grpo-eval --output causal\n"
         "skillfactory intervene grpo-eval --groups countdown-4 --questions 100 --ways flip,drop --output causal",
@@ -234,6 +246,21 @@ MODELS: Mapping[str, Command] = {
         config=_intervene_config,
         run=_intervene,
         show=_show_evaluate,
+        pairs=_engine_options,
+    ),
+    "skills": Command(
+        summary="what stored texts show of the skills",
+        description="Looks through the texts of evaluations, curations, builds, whole studies, or files: answers, reflections and "
+        "the F1 of their verdicts; what led from wrong to right and back; tokens after the first right answer; repeats and "
+        "loops; and skills that are shown in plain words, found by stated rules. With --judge another model reads some of the "
+        "texts too, and its agreement with the rules is told. --output keeps all numbers and every finding with its place.",
+        example="skillfactory skills base-eval grpo-eval --output usage\n"
+        "skillfactory skills texts.jsonl --column response --labels shows\n"
+        "skillfactory skills grpo-eval --output usage --judge MODEL --engine-option base_url=http://127.0.0.1:8000/v1",
+        resume="The same command starts again; what a judge has said is kept.",
+        config=_skills_config,
+        run=_skills,
+        show=lambda found: str(found).splitlines(),
         pairs=_engine_options,
     ),
     "run": Command(
