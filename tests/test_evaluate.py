@@ -5,11 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import solver
@@ -23,7 +28,7 @@ from skillfactory.evaluate import Answering, Asking, EvaluateConfig, Plain, flow
 from skillfactory.evaluation import NUMBERS, Summary, evaluate, question_shares, read_responses, stored_groups
 from skillfactory.examination import Evaluated, Response, respond
 from skillfactory.flow import Completion, Flow, Request, failed
-from skillfactory.measure import COLUMNS, MEANS, measured
+from skillfactory.measure import COLUMNS, MEANS, ballot, measured
 from skillfactory.records import Check, Grade, Question, Stop
 from skillfactory.seeds import rng
 from skillfactory.suites import Group
@@ -176,7 +181,7 @@ def test_samples_of_a_retry_go_on_each_by_itself(suite: Path) -> None:
     made = config(suite, retry=5, samples=40)
     batches, found = talk(first(made), solver.answer)
     assert len(batches) == 9
-    assert sum(map(len, batches)) == sum(response.requests for response in found.responses) < 40 * 9
+    assert sum(map(len, batches)) == sum(response.requests or 0 for response in found.responses) < 40 * 9
     assert len({response.requests for response in found.responses}) > 2
 
 
@@ -221,12 +226,85 @@ def test_the_numbers_are_those_of_the_stored_responses(suite: Path) -> None:
     assert sum(shares["two"].values()) / 70 == pytest.approx(two["accuracy"]["value"])
 
 
+def test_votes_quantiles_reasons_and_intervals_are_those_of_the_stored_responses(suite: Path) -> None:
+    def model(request: Request) -> Completion:
+        text = solver.answer(request)
+        return completion(request, text, Stop.LENGTH if len(text.split()) > 40 else Stop.END)
+
+    summary = run(config(suite), model)
+    rows = list(read_responses(summary.output, COLUMNS))
+    for group in summary.numbers["groups"]:
+        mine = [row for row in rows if row["group"] == group["name"]]
+        lengths = [row["tokens"] for row in mine]
+        found = [group["token_quantiles"][name] for name in ("p5", "p50", "p95", "max")]
+        assert found == pytest.approx([*np.percentile(lengths, (5, 50, 95)), max(lengths)])
+        missing = [row["reason"] for row in mine if row["check"] == "missing"]
+        assert group["unanswered"] == pytest.approx({code: missing.count(code) / len(mine) for code in set(missing)})
+        assert group["cut"] == pytest.approx(sum(row["stop"] == "length" for row in mine) / len(mine))
+        assert list(group["majority_at"]) == list(group["pass_at"])
+        most = max(group["majority_at"], key=int)
+        assert group["majority_at"][most] == pytest.approx(voted(mine))
+        for name, values in {"pass_at": group["pass_at"], "majority_at": group["majority_at"]}.items():
+            for k, (low, high) in group["bootstrap"][name].items():
+                assert low <= values[k] <= high
+        low, high = group["bootstrap"]["accuracy"]
+        assert (low, high) == pytest.approx((group["accuracy"]["low"], group["accuracy"]["high"]), abs=0.03)
+    assert summary.numbers["groups"][0]["unanswered"], "some responses have no answer"
+    harder = summary.numbers["kinds"][1]
+    members = summary.numbers["groups"][1:]
+    assert harder["majority_at"]["1"] == pytest.approx(sum(group["majority_at"]["1"] for group in members) / 2)
+    low, high = harder["bootstrap"]["accuracy"]
+    assert (low, high) == pytest.approx((harder["accuracy"]["low"], harder["accuracy"]["high"]), abs=0.03)
+    lengths = [row["tokens"] for row in rows if row["group"] != "two"]
+    assert harder["token_quantiles"]["p50"] == pytest.approx(np.percentile(lengths, 50))
+
+
+def voted(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The share of questions whose commonest answer is right, ties shared; answers are whole numbers here."""
+    found = []
+    for _, said in groupby(rows, key=itemgetter("question_id")):
+        answers = [(row["answer"], row["check"] == "right") for row in said if row["answer"] is not None]
+        counts = Counter(answer for answer, _ in answers)
+        winners = {answer for answer in counts if counts[answer] == max(counts.values())}
+        found.append(len(winners & {answer for answer, right in answers if right}) / len(winners) if winners else 0)
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(
+    ("answers", "same"),
+    [
+        (("B", "(b)", "B.", "b)", " B "), True),
+        (("1,000", "1000", "1000.0", "$1000$", r"\boxed{1000}", "1000."), True),
+        (("1/2", "2/4", "0.5"), True),
+        (("3 + 4", "3+4"), True),
+        (("3 + 4", "4 + 3"), False),
+        (("Cat", "cat"), True),
+        (("A", "B"), False),
+        (("12", "1 2 3"), False),
+        (("x" * 2000, "x" * 2001), False),
+    ],
+)
+def test_answers_that_differ_in_writing_alone_vote_together(answers: tuple[str, ...], same: bool) -> None:
+    assert (len({ballot(answer) for answer in answers}) == 1) is same
+
+
+def test_a_table_leaves_out_columns_that_say_nothing(suite: Path) -> None:
+    heads = [str(run(config(suite, samples=n, output=suite.parent / f"{n}"))).splitlines()[0] for n in (1, 2)]
+    assert "pass@k" not in heads[0]
+    assert "maj@k" not in heads[0]
+    assert "pass@k" in heads[1]
+    assert "maj@k" in heads[1]
+    assert "F1" not in heads[1], "nothing is reviewed"
+
+
 def test_what_is_undefined_is_none_and_never_0() -> None:
     group = Group("g", "k", "countdown")
     numbers = measured([group], [], {})["groups"][0]
     assert (numbers["accuracy"]["value"], numbers["accuracy"]["low"]) == (None, None)
     assert [numbers[name] for name in ("f1_correct", "f1_incorrect", *MEANS)] == [None] * (2 + len(MEANS))
-    assert numbers["pass_at"] == {}
+    assert (numbers["pass_at"], numbers["majority_at"], numbers["unanswered"]) == ({}, {}, {})
+    assert numbers["token_quantiles"] == dict.fromkeys(("p5", "p50", "p95", "max"))
+    assert numbers["bootstrap"] == {"accuracy": None, "pass_at": {}, "majority_at": {}}
     assert measured([group], [], {})["kinds"][0]["accuracy"]["value"] is None
 
 
