@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from skillfactory.markup import parse
+from skillfactory.records import Kind
 from skillfactory.report.elements import Markup, element, joined
 from skillfactory.report.numbers import Example
 from skillfactory.report.passages import LEGEND, response
@@ -52,15 +54,21 @@ def item_page(library: Library, run: Run, item: Item, query: Mapping[str, str]) 
     body = _BODIES[item.table](library, run, item, text)
     title = f"{item.table.value.capitalize()} {count(item.number)} of {run.output.label}"
     way = element("nav", *steps, whole, class_="pager", aria_label="Rows beside this one")
-    return frame(title, crumbs(run, item.table, place.query), way, *body)
+    return frame(title, crumbs(run, item.table, place.query), way, *body, _further(item))
 
 
 Body = Iterator[Markup | None]
 
 
+def _further(item: Item) -> Markup | None:
+    """What else the run's table holds of a row, folded."""
+    told = more(item)
+    return element("details", element("summary", "Further columns"), facts(told)) if told else None
+
+
 def _question(library: Library, run: Run, item: Item, text: str) -> Body:
     stored = item.more.get("facts")
-    yield facts([*about(item), *more(item), ("Facts", safe(str(stored), 2_000) if stored else None)])
+    yield facts([*about(item), ("Facts", safe(str(stored), 2_000) if stored else None)])
     yield box("open", "The question, as the model is asked", text, LONG)
     for other in library.runs:
         for table in ANSWERS:
@@ -110,7 +118,7 @@ def _main(run: Run) -> Table | None:
 
 
 def _attempt(library: Library, run: Run, item: Item, text: str) -> Body:
-    yield facts([*about(item), *_asked(library, run, item), *more(item)])
+    yield facts([*about(item), *_asked(library, run, item)])
     yield box(_class(item), joined(["Attempt: ", sign(item.facets["check"])]), text, LONG)
     reviews = run.index.reflections(item.id, _MANY)
     for review in reviews[:_REVIEWS]:
@@ -140,7 +148,7 @@ def _traces(run: Run, attempt: Item) -> Markup:
 def _reflection(library: Library, run: Run, item: Item, text: str) -> Body:
     found = library.attempt(run, item.parent)
     attempt = None if found is None else row_link(*found)
-    yield facts([*about(item), ("On", attempt), *_asked(library, run, item), *more(item)])
+    yield facts([*about(item), ("On", attempt), *_asked(library, run, item)])
     if found is not None:
         where, row = found
         words = where.index.text(row.table.base + row.number)
@@ -149,7 +157,7 @@ def _reflection(library: Library, run: Run, item: Item, text: str) -> Body:
 
 
 def _trace(library: Library, run: Run, item: Item, text: str) -> Body:
-    yield facts([*about(item), *_asked(library, run, item), *more(item)])
+    yield facts([*about(item), *_asked(library, run, item)])
     yield _parts(library, run, item)
     yield from _read(library, run, item, text)
 
@@ -171,7 +179,7 @@ def _parts(library: Library, run: Run, item: Item) -> Markup:
 
 
 def _response(library: Library, run: Run, item: Item, text: str) -> Body:
-    yield facts([*about(item), *_asked(library, run, item), *more(item)])
+    yield facts([*about(item), *_asked(library, run, item)])
     yield from _read(library, run, item, text)
     others = [row for row in run.index.of_question(item.question, Table.RESPONSE, _MANY + 1) if row.number != item.number]
     if others:
@@ -193,8 +201,9 @@ def _read(library: Library, run: Run, item: Item, text: str) -> Body:
 
 def passages(library: Library, run: Run, item: Item, text: str, limit: int) -> Markup:
     """A text cut into its passages, as reports show it, its attempts marked right or wrong."""
-    if item.table is Table.ATTEMPT:
-        return box(_class(item), joined(["Attempt: ", sign(item.facets["check"])]), text, limit)
+    kinds = {part.kind for part in parse(text).parts} if text.strip() else {Kind.ATTEMPT}
+    if not kinds & {Kind.ATTEMPT, Kind.REFLECTION}:  # without blocks it is one attempt itself
+        return box(_class(item), joined([f"{item.table.value.capitalize()}: ", sign(item.facets["check"])]), text, limit)
     asked = library.question(run, item.question)
     example = Example("", "", text, attempts=marks(item, text, None if asked is None else asked[1]))
     return response(example, limit)
@@ -206,7 +215,7 @@ def _drop(library: Library, run: Run, item: Item, text: str) -> Body:
     if where is None and item.question:
         where = library.question(run, item.question)
     what = None if where is None else row_link(*where)
-    yield facts([*about(item), ("About", what), *more(item)])
+    yield facts([*about(item), ("About", what)])
     yield box("open", "What is told of it", text, LONG)
 
 

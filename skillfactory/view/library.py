@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Library:
     """All runs that are looked at, in order."""
 
     runs: tuple[Run, ...]
-    notes: tuple[str, ...] = field(default=())  # what was named and can't be looked at
+    silent: tuple[str, ...] = ()  # the labels of what was named and holds no texts
 
     @classmethod
     def open(cls, paths: Sequence[str], progress: Progress, cache: Path | None = None) -> "Library":
@@ -56,8 +56,7 @@ class Library:
                 f"{', '.join(str(output.path) for output in silent)}: nothing to look at here; expected runs of `skillfactory "
                 "curate`, `build`, `evaluate` or `budget` (or of a study) that hold questions, attempts, traces or responses"
             )
-        notes = [f"{output.label}: {output.what.value} leaves no texts to look at here" for output in silent]
-        return cls(tuple(_opened(_with_sources(shown), folder, progress)), tuple(notes))
+        return cls(tuple(_opened(_with_sources(shown), folder, progress)), tuple(output.label for output in silent))
 
     def attempt(self, run: Run, id: str) -> tuple[Run, Item] | None:
         """The attempt with this id in the runs that `run` was made from, or in `run` itself."""

@@ -68,7 +68,7 @@ def _page(library: Library, path: str, query: Mapping[str, str]) -> str | Reply 
         first, second = _run(library, found[1]), _run(library, found[2])
         these = None if first is None or second is None else pair(library, first, second)
         if these is None:
-            return None
+            return None if first is None or second is None else Reply(404, HTML, _no_pair(first, second))
         return question_page(library, these, query.get("id", "")) if found[3] else both_page(library, these, query)
     return None
 
@@ -85,21 +85,28 @@ def _home(library: Library) -> str:
         label = link(line(run.output.label, 80), f"/{run.number}")
         rows.append((label, run.output.what.value, tables, _model(run), _served(run)))
     listed = grid("Runs", ("Run", "Made by", "Holds", "Model", "Arm, seeds"), rows, (0, 1, 2, 3, 4))
-    notes = (element("li", line(note, 300)) for note in library.notes)
-    hidden = element("ul", *notes, class_="quiet") if library.notes else None
+    silent = ", ".join(line(label, 60) for label in library.silent[:50])
+    hidden = element("p", f"Not shown, as no texts are in them: {silent}.", class_="quiet") if silent else None
     return frame("Runs", [], listed, _choice(library), hidden)
 
 
 def _model(run: Run) -> str:
-    """The model by its name; of a folder the last part of its path that tells something."""
-    named = [part for part in run.output.model.split("/") if part not in ("", "out")]
-    return line(named[-1] if "/" in run.output.model and len(named) > 2 else run.output.model, 60)
+    """The model by its name; one that a study made, by its stage."""
+    parts = run.output.model.split("/")
+    stage = parts[parts.index("stages") + 1 :] if "stages" in parts else parts
+    return line("/".join(part for part in stage if part != "out"), 60)
 
 
 def _counted(run: Run, table: Table) -> Markup:
     rows = run.index.counts[table]
     name = PLURAL[table].lower() if rows != 1 else table.value
     return element("span", table_link(run, table, f"{count(rows)} {name}"), class_="counted")
+
+
+def _no_pair(first: Run, second: Run) -> str:
+    """Says that two runs can't stand side by side."""
+    names = f"{line(first.output.label, 80)} and {line(second.output.label, 80)}"
+    return frame("No pair", [link("Runs", "/")], element("p", f"{names} don't both hold responses, traces or attempts."))
 
 
 def _served(run: Run) -> str:
@@ -112,10 +119,13 @@ def _choice(library: Library) -> Markup | None:
     fitting = [run for run in library.runs if any(table in run.index.counts for table in ANSWERS)]
     if len(fitting) < 2:
         return None
+    # The first two that hold the same kind of answers; responses before traces before attempts.
+    kinds = ([place for place, run in enumerate(fitting) if table in run.index.counts] for table in ANSWERS)
+    chosen = next((places for places in kinds if len(places) > 1), [0, 1])
     labels = []
-    for number, name in enumerate(("first", "second")):
+    for name, choice in zip(("first", "second"), chosen, strict=False):
         options = (
-            element("option", line(run.output.label, 80), value=str(run.number), selected=place == number)
+            element("option", line(run.output.label, 80), value=str(run.number), selected=place == choice)
             for place, run in enumerate(fitting)
         )
         labels.append(element("label", element("span", f"{name.capitalize()} run"), element("select", *options, name=name)))
