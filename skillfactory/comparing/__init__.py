@@ -23,11 +23,20 @@ class CompareConfig:
             "help": "runs of `evaluate` and folders of studies, as PATH or LABEL=PATH; LABEL=PATH,PATH is an arm of two seeds",
         }
     )
-    baseline: str = field(default="", metadata={"help": "the arm that the others are held against", "shown": "the first"})
+    baseline: str = field(
+        default="", metadata={"help": "the arm that the others are held against", "metavar": "ARM", "shown": "the first"}
+    )
     all_pairs: bool = field(default=False, metadata={"help": "hold every arm against every other"})
-    arms: tuple[str, ...] = field(default=(), metadata={"help": "compare these arms only, in this order", "shown": "all"})
+    arms: tuple[str, ...] = field(
+        default=(), metadata={"help": "compare these arms only, in this order", "metavar": "ARM", "shown": "all"}
+    )
     groups: tuple[str, ...] = field(
-        default=(), metadata={"help": "compare on these columns of the table only, such as 'mean harder'", "shown": "all"}
+        default=(),
+        metadata={
+            "help": "compare on these columns of the table only, such as 'mean harder'",
+            "metavar": "COLUMN",
+            "shown": "all",
+        },
     )
     pair_seeds: Literal["auto", "yes", "no"] = field(
         default="auto", metadata={"help": "whether equal seeds of two arms belong together; auto: those of one study do"}
