@@ -1,6 +1,7 @@
 """Studies with real commands as processes: what is done is kept, what fails is told, and a kill costs nothing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import yaml
 from test_kill_resume import environment
 
 from skillfactory.cli import main
+from skillfactory.errors import InputError
+from skillfactory.gathering import ReportConfig, report
 
 ROOT = Path(__file__).parent.parent
 SUITE = """
@@ -80,6 +83,21 @@ def test_a_study_ends_with_its_table_its_numbers_and_its_page(done: tuple[Path, 
     page = (folder / "study" / "report.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
     assert all(response in page for response in ("&lt;answer&gt;", "one minus base"))
+
+
+def test_a_report_of_the_folder_is_the_page_of_the_study_wherever_it_lies(done: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = done
+    moved = tmp_path / "moved"
+    shutil.copytree(folder / "study", moved)
+    report(ReportConfig((str(moved),), tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_bytes()
+    assert page == (folder / "study" / "report.html").read_bytes()
+    text = page.decode()
+    assert all(title in text for title in ("Kept and dropped", "Right at the first try", "Traces: traces one", "recipe.yaml"))
+    held = json.loads((moved / "study.json").read_text("utf-8"))
+    (moved / "study.json").write_text(json.dumps(held | {"arms": [{"nickname": "one", "seeds": []}]}), "utf-8")
+    with pytest.raises(InputError, match=r"study\.json: expected the numbers of a study.*`skillfactory run` writes the file"):
+        report(ReportConfig((str(moved),), tmp_path / "report.html"))
 
 
 def test_what_arms_share_ran_once_and_costs_are_told(done: tuple[Path, str]) -> None:
