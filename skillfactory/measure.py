@@ -4,6 +4,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -77,6 +78,7 @@ Statistic = tuple[str, str]  # which number, and its k if it has one
 MAX_BALLOT = 1000  # characters; what is longer votes for itself as it stands
 
 
+@lru_cache(maxsize=4096)
 def ballot(answer: str) -> str:
     """What an answer votes for: answers with the same ballot are the same answer, whatever the gold one is.
 
