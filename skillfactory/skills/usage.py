@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from skillfactory.records import Kind, Segment
@@ -18,15 +19,26 @@ class Use(NamedTuple):
     untagged: Counts  # what the skill detects outside of its blocks
 
 
-def used(text: str, parts: Sequence[Segment], own: Sequence[Skill] = ()) -> Use:
+def used(text: str, parts: Sequence[Segment], own: tuple[Skill, ...] = ()) -> Use:
     """The use of the skills in a response with these parts; `own` are the skills beside those of SKILLS."""
-    blocks = [part for part in parts if part.kind is Kind.SKILL]
-    skills = {skill.name: skill for skill in (*resolved(SKILLS), *own)}
+    skills = _counted(own)
+    blocks = [part for part in parts if part.kind is _SKILL]
+    if not blocks:
+        return Use(tuple([(skill.name, 0) for skill in skills]), tuple([(skill.name, skill.detect(text)) for skill in skills]))
     shown = Counter(part.skill for part in blocks if part.start < part.end)
     return Use(
-        tuple((name, shown[name]) for name in skills),
-        tuple((name, skill.detect(_outside(text, blocks, name))) for name, skill in skills.items()),
+        tuple((skill.name, shown[skill.name]) for skill in skills),
+        tuple((skill.name, skill.detect(_outside(text, blocks, skill.name))) for skill in skills),
     )
+
+
+_SKILL = Kind.SKILL  # Python 3.11 takes its time to find a member of an enumeration
+
+
+@lru_cache(maxsize=64)
+def _counted(own: tuple[Skill, ...]) -> tuple[Skill, ...]:
+    """The skills of SKILLS and others; one of one's own takes the place of that with its name."""
+    return tuple({skill.name: skill for skill in (*resolved(SKILLS), *own)}.values())
 
 
 def _outside(text: str, blocks: Sequence[Segment], name: str) -> str:
