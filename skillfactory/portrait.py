@@ -21,7 +21,7 @@ class Portrait:
         self._graded = 0
         self._checks: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
-        self._sums: Counter[str] = Counter()
+        self._sums = dict.fromkeys(MEANS, 0.0)
         self._known: Counter[str] = Counter()
         self._courses = Courses()
         self._skills = tuple(skills)
@@ -44,7 +44,7 @@ class Portrait:
         for name, column in MEANS.items():
             value = DERIVED[column](row) if column in DERIVED else row.get(column)
             if value is not None:
-                self._sums[name] += value  # type: ignore[assignment]
+                self._sums[name] += value
                 self._known[name] += 1
 
     def numbers(self) -> dict[str, Any]:
