@@ -17,10 +17,12 @@ import pytest
 from looking import asked, built, curated, evaluated, shown
 from test_run import contents
 
+from skillfactory import budgeting, intervention
 from skillfactory.errors import InputError
 from skillfactory.markup import final_answer, parse
 from skillfactory.progress import Silent
 from skillfactory.records import Kind
+from skillfactory.seeds import digest
 from skillfactory.tasks import resolve
 from skillfactory.view.library import Library
 from skillfactory.view.marks import marks
@@ -316,6 +318,29 @@ def test_a_table_that_cannot_be_read_is_named(world: World, tmp_path: Path) -> N
             part.unlink()
     with pytest.raises(InputError, match="nothing to look at here; expected runs of"):
         Library.open([str(run)], Silent(), tmp_path / "cache")
+
+
+def test_an_index_that_cannot_be_written_is_named_with_what_to_do(world: World, tmp_path: Path) -> None:
+    run = world.folder / "run"
+    (tmp_path / f"{digest(str(run.resolve()))}.sqlite.{os.getpid()}").mkdir()
+    with pytest.raises(InputError, match=r"the index can't be written \(.*\); choose another folder with --cache"):
+        Library.open([str(run)], Silent(), tmp_path)
+
+
+@pytest.mark.parametrize("schemas", [budgeting.SCHEMAS, intervention.SCHEMAS], ids=["budget", "intervene"])
+def test_runs_of_budget_and_intervene_are_shown_too(schemas: Mapping[str, pa.Schema], tmp_path: Path) -> None:
+    for name, schema in schemas.items():
+        (tmp_path / name).mkdir()
+        values = {field.name: ["7" if pa.types.is_string(field.type) else 7] for field in schema}
+        flags = {field.name: [True] for field in schema if pa.types.is_boolean(field.type)}
+        pq.write_table(pa.table(values | flags, schema=schema), tmp_path / name / "part-0.parquet")
+    command = "budget" if "responses" in schemas else "intervene"
+    (tmp_path / "run.json").write_text(f'{{"command": "{command}"}}', "utf-8")
+    with shown(tmp_path / "cache", str(tmp_path)) as server:
+        assert {*server.library.runs[0].index.counts} >= {Table.RESPONSE, Table.DROP}
+        found = asked(server, "/0/response/1").text
+        assert ("7, round 7" if command == "budget" else "7/7/7") in found
+        assert asked(server, "/0/response").text.count("<tr>") == 2
 
 
 def test_bytes_that_are_no_text_are_shown_as_replaced(world: World, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class ViewConfig:
     runs: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "PATH or LABEL=PATH of what curate, build, evaluate, budget or run has written",
+            "help": "PATH or LABEL=PATH of what curate, build, evaluate, budget, intervene or run has written",
             "positional": True,
             "metavar": "RUN",
             "split": False,

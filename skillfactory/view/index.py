@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skillfactory.errors import InputError
 from skillfactory.progress import Progress
 from skillfactory.seeds import digest
 from skillfactory.view.making import Known, make, shorter, storable, unpacked
@@ -87,8 +88,11 @@ class Index:
         try:
             make(draft, run, known, meta, progress, label)
             draft.replace(path)
+        except sqlite3.OperationalError as error:  # no room, or no right to write
+            raise InputError(f"{draft}: the index can't be written ({error}); choose another folder with --cache") from error
         finally:
-            draft.unlink(missing_ok=True)
+            if draft.is_file():
+                draft.unlink()
         return cls(path)
 
     def close(self) -> None:

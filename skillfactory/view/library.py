@@ -54,7 +54,7 @@ class Library:
         if not shown:
             raise InputError(
                 f"{', '.join(str(output.path) for output in silent)}: nothing to look at here; expected runs of `skillfactory "
-                "curate`, `build`, `evaluate` or `budget` (or of a study) that hold questions, attempts, traces or responses"
+                "curate`, `build`, `evaluate`, `budget` or `intervene`, or a study, with questions, traces or responses"
             )
         return cls(tuple(_opened(_with_sources(shown), folder, progress)), tuple(output.label for output in silent))
 
@@ -67,8 +67,12 @@ class Library:
         return None
 
     def question(self, run: Run, id: str) -> tuple[Run, Item] | None:
-        """The question with this id: with its facts, where a run that `run` was made from has them."""
-        for number in (*run.sources, run.number):
+        """The question with this id: with its facts where a run that `run` was made from has them, else from any run.
+
+        Ids of questions tell them apart whichever run asks them.
+        """
+        near = (*run.sources, run.number)
+        for number in (*near, *(other.number for other in self.runs if other.number not in near)):
             item = self.runs[number].index.found(id, Table.QUESTION)
             if item is not None:
                 return self.runs[number], item

@@ -46,7 +46,7 @@ def make(path: Path, run: Path, known: Known, meta: Mapping[str, str], progress:
         writer = _Writer(connection, known)
         progress.begin(f"index {label}", "rows", sum(sizes))
         for table, part in files:
-            for batch in entries(table, part):
+            for batch in entries(part):
                 writer.add(batch)
                 progress.advance(sum(entry.table is table for entry in batch))
         writer.close()

@@ -21,6 +21,7 @@ FOLDERS = {
     "reflections": Table.REFLECTION,
     "traces": Table.TRACE,
     "responses": Table.RESPONSE,
+    "continuations": Table.RESPONSE,  # of `intervene`
     "drops": Table.DROP,
 }
 _NESTED = ("conversations", "segments", "attempt_ids")
@@ -45,9 +46,9 @@ def rows_in(part: Path) -> int:
         raise InputError(f"{part}: can't be read as Parquet: {error}") from error
 
 
-def entries(table: Table, part: Path) -> Iterator[list[Entry]]:
+def entries(part: Path) -> Iterator[list[Entry]]:
     """The entries of a file, in batches. Those of traces come with their questions, which nothing else holds."""
-    make = _MAKERS[table]
+    make = _MAKERS[part.parent.name]
     try:
         with pq.ParquetFile(part) as file:
             columns = [name for name in file.schema_arrow.names if name not in _UNTOLD]
@@ -103,10 +104,19 @@ def _reflection(row: Row) -> Iterator[Entry]:
 
 
 def _response(row: Row) -> Iterator[Entry]:
+    """A response; of `budget`, one of its rounds, which share its id."""
     text = row["text"] or ""
     said = next((part for part in reversed(parse(text).parts) if part.kind is Kind.REFLECTION), None)
     last = "" if said is None else verdict(text[said.start : said.end]).value
-    yield _entry(Table.RESPONSE, row, row["id"], row["question_id"], text, form=_text(row, "group"), verdict=last)
+    form = _text(row, "group") + (f", round {row['round']}" if "round" in row else "")
+    yield _entry(Table.RESPONSE, row, row["id"], row["question_id"], text, form=form, verdict=last)
+
+
+def _continuation(row: Row) -> Iterator[Entry]:
+    """What came of an intervention on a response, by the way in which its reflection was changed."""
+    form = f"{_text(row, 'group')}, {_text(row, 'way')}"
+    id = f"{row['response_id']}/{row['way']}/{row['number']}"
+    yield _entry(Table.RESPONSE, row, id, row["question_id"], row["text"], form=form)
 
 
 def _drop(row: Row) -> Iterator[Entry]:
@@ -136,13 +146,14 @@ def _trace(row: Row) -> Iterator[Entry]:
     yield replace(entry, more={**entry.more, "rights": rights, "uses": uses})
 
 
-_MAKERS: Mapping[Table, Callable[[Row], Iterator[Entry]]] = {
-    Table.QUESTION: _question,
-    Table.ATTEMPT: _attempt,
-    Table.REFLECTION: _reflection,
-    Table.TRACE: _trace,
-    Table.RESPONSE: _response,
-    Table.DROP: _drop,
+_MAKERS: Mapping[str, Callable[[Row], Iterator[Entry]]] = {
+    "questions": _question,
+    "attempts": _attempt,
+    "reflections": _reflection,
+    "traces": _trace,
+    "responses": _response,
+    "continuations": _continuation,
+    "drops": _drop,
 }
 
 
