@@ -102,7 +102,7 @@ class EvaluateConfig:
         default_factory=dict, metadata={"help": "an option of the task; NAME.KEY=VALUE where there are several"}
     )
     groups: tuple[str, ...] = field(default=(), metadata={"help": "groups to ask, by name, e.g. countdown-4", "shown": "all"})
-    questions: int | None = field(default=None, metadata={"help": "questions per group", "shown": "as the suite says"})
+    questions: int | None = field(default=None, metadata={"help": "questions per group", "shown": "as the suite, or @N, says"})
     samples: int | None = field(default=None, metadata={"help": "responses per question", "shown": "as the suite says"})
     part: Part | None = field(
         default=None,
@@ -140,12 +140,12 @@ class EvaluateConfig:
 
     def chosen(self) -> tuple[Group, ...]:
         """The groups to ask, in the order of the suite or the tasks, with what the options override."""
-        suite = groups_of(self.task, self.option) if self.task else load_suite(self.suite or SUITE)
+        suite = groups_of(self.task, self.option, self.questions) if self.task else load_suite(self.suite or SUITE)
         known = [group.name for group in suite]
         for name in self.groups:
             if name not in known:
                 raise unknown(f"group of {'the suite ' if not self.task else ''}{self.asks}", name, known)
-        given = {"questions": self.questions, "samples": self.samples, "part": self.part}
+        given = {"questions": None if self.task else self.questions, "samples": self.samples, "part": self.part}
         given |= {"max_tokens": self.decoding.max_tokens}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return tuple(replace(group, **changes) for group in suite if not self.groups or group.name in self.groups)

@@ -455,15 +455,49 @@ def test_grading_again_keeps_failures_and_asks_for_nothing_that_is_missing(fussy
 
 def test_tasks_take_the_place_of_a_suite(suite: Path) -> None:
     made = replace(config(suite), suite=None, task=("multiplication:2@9", "acronym:mini"), option={"acronym.x": 1})
+    made = replace(made, questions=5)
     with pytest.raises(ConfigError, match="unknown option of task acronym: 'x'"):
         made.chosen()
     made = replace(made, option={}, samples=1)
-    with pytest.raises(InputError, match="acronym is generated without end: say how many questions you want"):
-        run(made)
-    summary = run(replace(made, questions=9, groups=("multiplication-2",)))
+    assert [group.questions for group in made.chosen()] == [9, 5]
+    summary = run(replace(made, groups=("multiplication-2",)))
     assert [(group["name"], group["questions"]) for group in summary.numbers["groups"]] == [("multiplication-2", 9)]
     assert summary.numbers["suite"] == "multiplication:2@9, acronym:mini"
     assert [group.name for group in stored_groups(made.output)] == ["multiplication-2"]
+
+
+def test_benchmarks_are_graded_as_their_papers_do(tmp_path: Path) -> None:
+    """Small files in the public schemas; the model writes right answers in other forms, then wrong ones."""
+    data = Path(__file__).parent / "data"
+    files = {"gpqa": "gpqa_diamond.csv", "aime2025": "aime25.jsonl", "amc2023": "amc23.jsonl", "math500": "math500.jsonl"}
+    tasks = (*files, "commonsenseqa", "gsm8k")
+    sources = {name: str(data / {**files, "commonsenseqa": "commonsense_qa", "gsm8k": "gsm8k"}[name]) for name in tasks}
+    option = {f"{name}.source": source for name, source in sources.items()}
+    golds: dict[str, tuple[str, str]] = {}
+    for name in tasks:
+        for question in resolve(name, {"source": sources[name]}).questions(None, "all", 0, "eval"):
+            if isinstance(question, Question):
+                golds[question.prompt] = name, question.answer
+    forms = {
+        "gpqa": "({})",
+        "commonsenseqa": "{}.",
+        "aime2025": "{:0>3}",
+        "amc2023": "${}$",
+        "math500": r"\boxed{{{}}}",
+        "gsm8k": "{}.00",
+    }
+
+    def model(request: Request) -> str:
+        name, gold = golds[request.messages[-1][1]]
+        return f"So: <answer>{forms[name].format(gold)}</answer>"
+
+    made = EvaluateConfig("model", tmp_path / "run", task=tasks, option=option, samples=2)
+    groups = run(made, model).numbers["groups"]
+    assert [group["name"] for group in groups] == list(tasks)
+    assert [group["accuracy"]["value"] for group in groups] == [1.0] * len(tasks)
+    assert sum(group["questions"] for group in groups) == len(golds) > 10
+    wrong = run(replace(made, output=tmp_path / "wrong"), lambda _: "<answer>977</answer>").numbers["groups"]
+    assert [group["accuracy"]["value"] for group in wrong] == [0.0] * len(tasks)
 
 
 def test_a_suite_and_tasks_at_once_and_options_without_a_task_are_refused(suite: Path) -> None:

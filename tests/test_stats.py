@@ -115,7 +115,8 @@ def test_the_interval_of_a_share_is_clustered_by_question(share: float, samples:
         ease = np.clip(share + np.where(random.random(150) < 0.5, 1, -1) * min(share, 1 - share) * 0.8, 0, 1)
         return clustered_share(random.binomial(samples, ease) / samples), share
 
-    assert 0.93 <= covered(world) <= 0.985
+    found = covered(world, worlds=2000)
+    assert 0.93 <= found <= (0.97 if share > 0.1 else 0.98), "of three expected right ones each moves the interval far"
 
 
 def test_a_share_of_0_has_an_interval_as_if_each_question_had_been_asked_once() -> None:

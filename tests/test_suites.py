@@ -45,13 +45,14 @@ def test_the_papers_suites_hold_what_its_tables_hold() -> None:
 
 
 def test_a_list_of_tasks_makes_groups() -> None:
-    found = groups_of(["countdown:4@100", "countdown", "gsm8k", "easy_task:Sevens@5"], {"countdown.use_all": "true"})
+    found = groups_of(["countdown:4@100", "countdown", "gsm8k", "easy_task:Sevens@5"], {"countdown.use_all": "true"}, 40)
     assert [(group.name, group.kind, group.level, group.questions, group.part) for group in found] == [
         ("countdown-4", "countdown", "4", 100, "test"),
-        ("countdown-3", "countdown", "3", None, "test"),
-        ("gsm8k", "gsm8k", "all", None, "all"),
+        ("countdown-3", "countdown", "3", 40, "test"),
+        ("gsm8k", "gsm8k", "all", 40, "all"),
         ("easy_task.Sevens", "easy_task.Sevens", "all", 5, "test"),
     ]
+    assert groups_of(["gsm8k"], {})[0].questions is None, "a data set is asked in whole"
     assert [group.option for group in found] == [{"use_all": "true"}, {"use_all": "true"}, {}, {}]
 
 
@@ -63,8 +64,9 @@ def test_a_list_of_tasks_makes_groups() -> None:
         (["countdown:3@0"], {}, r"task: expected TASK\[:LEVEL\]\[@QUESTIONS\] with a number of questions of 1 or more, came"),
         (["countdown:3@many"], {}, "came 'countdown:3@many'"),
         (["@3"], {}, "came '@3'"),
-        (["countdown:3", "countdown@9"], {}, "task: 'countdown-3' stands twice; give it once"),
-        (["countdown", "acronym"], {"use_all": "true"}, "there are several tasks; say whose it is, e.g. countdown.use_all"),
+        (["countdown:4"], {}, "task: questions of countdown have no end; say how many: countdown:4@500, or --questions 500"),
+        (["countdown:3@5", "countdown@9"], {}, "task: 'countdown-3' stands twice; give it once"),
+        (["countdown@5", "acronym"], {"use_all": "true"}, "there are several tasks; say whose it is, e.g. countdown.use_all"),
         (["countdown"], {"acronim.x": 1}, "unknown task of the option acronim.x: 'acronim'"),
         (["countdown"], {"use_some": 1}, "unknown option of task countdown: 'use_some'"),
     ],

@@ -74,17 +74,17 @@ def load_suite(name: str) -> tuple[Group, ...]:
     return groups
 
 
-def groups_of(entries: Sequence[str], options: Mapping[str, Any]) -> tuple[Group, ...]:
+def groups_of(entries: Sequence[str], options: Mapping[str, Any], questions: int | None = None) -> tuple[Group, ...]:
     """The groups that `TASK[:LEVEL][@QUESTIONS]` entries name; TASK is a name or module:object.
 
-    A group is called TASK-LEVEL, or TASK if it has no other level, and its kind is the task, so that levels of a task have a
-    mean. Data sets are asked in whole, as published; of a generated task the questions are those of the test part. An option
-    is of the one task there is, or `TASK.OPTION`. ConfigError for an entry that can't be read or stands twice, an unknown task,
-    level or option, and options without a task.
+    A group is called TASK-LEVEL, or TASK if that is all of it, and its kind is the task, so that levels of a task have a mean.
+    Data sets are asked in whole, as published; of a generated task the questions are those of the test part. An option is of
+    the one task there is, or `TASK.OPTION`. `questions`: of the entries that give no number. ConfigError for an entry that
+    can't be read or stands twice, an unknown task, level or option, and a generated task without a number of questions.
     """
     parts = [_parts(entry) for entry in entries]
     names = list(dict.fromkeys(name for name, _, _ in parts))
-    groups = tuple(_listed(name, level, questions, _owned(name, names, options)) for name, level, questions in parts)
+    groups = tuple(_listed(name, level, n or questions, _owned(name, names, options)) for name, level, n in parts)
     twice = _twice(groups)
     if twice is not None:
         raise ConfigError(f"task: '{twice}' stands twice; give it once")
@@ -109,7 +109,11 @@ def _listed(name: str, level: str, questions: int | None, options: Mapping[str, 
     if level not in task.levels:
         raise unknown(f"level of {name}", level, task.levels)
     kind = re.sub(r"[^\w.+-]+", ".", name)
-    called = kind if task.levels == (level,) else f"{kind}-{level}"
+    called = kind if level == "all" or task.levels == (level,) else f"{kind}-{level}"
+    if questions is None and not isinstance(task, DataTask):
+        raise ConfigError(
+            f"task: questions of {name} have no end; say how many: {name}:{level}@500, or --questions 500 for all"
+        )
     return Group(called, kind, name, options, level, questions, part="all" if isinstance(task, DataTask) else "test")
 
 
