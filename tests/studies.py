@@ -8,6 +8,7 @@ from skillfactory.report import (
     Arm,
     Cell,
     Comparison,
+    Effect,
     Estimate,
     Example,
     Group,
@@ -96,11 +97,13 @@ def study(arms: int = 4, groups: int = 6, seeds: int = 3, points: int = 60) -> S
         sheets=(_sheet(names, sets),),
         lengths=tuple(Lengths(arm.name, (0, 10, 20, 40, 80), (0, 5, 30, 2), (1, 9, 12, 40)) for arm in names),
         spendings=tuple(
-            Spending(
-                arm.label, way, sets[-1].label, tuple((100.0 * n, Estimate(0.1 * n)) for n in (1, 2, 3))
-            )
+            Spending(arm.label, way, sets[-1].label, tuple((100.0 * n, Estimate(0.1 * n)) for n in (1, 2, 3)))
             for arm in names
             for way in ("budget forcing", "majority vote")
+        ),
+        effects=tuple(
+            Effect("Base", "Acronym", way, 120, {"Another answer": (Estimate(0.4, 0.3, 0.5), Estimate(0.1, 0.0, 0.2))})
+            for way in ("keep", "drop")
         ),
         selections=tuple(Selection(arm.label, "Right after a retry", 12, 300, (example(),), "What it is.") for arm in names),
         origins=(

@@ -21,6 +21,7 @@ from skillfactory.report import (
     Arm,
     Cell,
     Comparison,
+    Effect,
     Estimate,
     Example,
     Group,
@@ -110,6 +111,7 @@ def hostile(text: str) -> Study:
         sheets=(Sheet(text, text, (Measure(text, text),), (Line("arm-0", "group-0", (1.0,)),)),),
         lengths=(Lengths("arm-0", (0, 1, 2), (1, 2), (3, 4)),),
         spendings=(Spending(text, text, text, ((1.0, Estimate(0.1)), (2.0, Estimate(0.2)))),),
+        effects=(Effect(text, text, text, 9, {text: (Estimate(0.1, 0.0, 0.2), Estimate(-0.1, -0.2, 0.0))}),),
         selections=(Selection(text, text, 3, 9, (Example(text, text, TRACE, True, (False, True), text, name=text),), text),),
         origins=(Origin(text, text, text, (1,), {text: text}, {text: text}),),
         intervals=text,
@@ -138,6 +140,7 @@ def unknown() -> Study:
         (Sheet("s", "", (Measure("m", "M"),), (Line("a", "g", (None,)), Line("b", "g", (nan,)))),),
         (Lengths("a", (0, 1), (0,), (0,)),),
         (Spending("a", "forcing", "g", ((1.0, UNKNOWN),)),),
+        (Effect("a", "g", "drop", 0, {"Right": (UNKNOWN, UNKNOWN)}),),
         (
             Selection("a", "Class", 1, 0, (Example("", "", ""),)),
             Selection("b", "Class", 5, 9, (Example("?", "1", "no tags at all"),)),

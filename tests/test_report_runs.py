@@ -38,6 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         looking.evaluated(folder / f"eval-{salt}", salt)
     trained(folder / "grpo")
     forced(folder / "budget")
+    intervened(folder / "intervene")
     return folder
 
 
@@ -67,6 +68,21 @@ def forced(folder: Path) -> None:
     (folder / "budget.json").write_text(json.dumps({"groups": [{"name": "two", "rounds": rounds}]}), "utf-8")
 
 
+def intervened(folder: Path) -> None:
+    """What a causal test leaves, as far as a report reads it."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"command": "intervene", "model": "mini", "finished": True}), "utf-8")
+
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.125, "high": value + 0.125, "se": 0.05, "n": 9}
+
+    kept = {"continuations": 9, "changed_answer": estimate(0.25), "right": estimate(0.5), "against_control": None}
+    dropped = {"continuations": 9, "changed_answer": estimate(0.75), "right": estimate(0.375)}
+    dropped["against_control"] = {"changed_answer": estimate(0.5), "right": estimate(-0.125)}
+    groups = [{"name": "two", "kind": "harder", "questions": 9, "ways": {"keep": kept, "drop": dropped}}]
+    (folder / "intervene.json").write_text(json.dumps({"groups": groups}), "utf-8")
+
+
 def shown(*paths: str | Path) -> Study:
     given = [str(path) for path in paths]
     return gathered(given, outputs(given))
@@ -83,10 +99,11 @@ def responses(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_all_kinds_of_runs_stand_on_one_page(runs: Path) -> None:
-    html = page(shown(*(runs / name for name in ("run", "traces", "eval-0", "grpo", "budget"))))
+    html = page(shown(*(runs / name for name in ("run", "traces", "eval-0", "grpo", "budget", "intervene"))))
     read = Page(html)
     titles = [text for tag, text in read.texts if tag == "h2"]
-    wanted = "Results,More tokens,Skills and lengths,Training,Kept and dropped,Time and tokens,Responses,How it was made"
+    wanted = "Results,More tokens,Changed reflections,Skills and lengths,Training,Kept and dropped"
+    wanted += ",Time and tokens,Responses,How it was made"
     assert titles == wanted.split(",")
     assert "Traces: traces" in read.text
     assert re.findall(r"<summary>grpo <small>(.*?)</small>", html) == ["skillfactory grpo · model mini · seed 5"]
@@ -155,6 +172,16 @@ def test_curves_and_costs_are_those_of_the_runs(runs: Path) -> None:
         ("budget forcing", [(80.0, 0.25), (170.0, 0.5)]),
         ("majority vote", [(80.0, 0.25), (165.0, 0.375)]),
     ]
+
+
+def test_changed_reflections_are_told_with_what_is_more_than_in_the_control(runs: Path) -> None:
+    study = shown(runs / "intervene")
+    found = {each.way: {name: (held.value, more.value) for name, (held, more) in each.shares.items()} for each in study.effects}
+    assert found["keep"] == {"Another answer": (0.25, None), "Right": (0.5, None)}
+    assert found["drop"] == {"Another answer": (0.75, 0.5), "Right": (0.375, -0.125)}
+    text = Page(page(study)).text
+    assert "+50.0 (+37.5 to +62.5)" in text
+    assert "−12.5 (−25.0 to 0.0)" in text
 
 
 def test_lengths_count_every_response_once_right_and_wrong_apart(runs: Path) -> None:
@@ -275,14 +302,12 @@ def test_what_can_not_be_shown_is_named_with_what_to_do(runs: Path, tmp_path: Pa
     begun = tmp_path / "begun"
     shutil.copytree(runs / "eval-0", begun)
     (begun / "evaluation.json").unlink()
-    with pytest.raises(
-        InputError, match=r"it has no evaluation\.json; the same `skillfactory evaluate` goes on"
-    ):
+    with pytest.raises(InputError, match=r"it has no evaluation\.json; the same `skillfactory evaluate` goes on"):
         shown(begun)
     broken = tmp_path / "broken"
     shutil.copytree(runs / "budget", broken)
     (broken / "budget.json").write_text('{"groups": [{}]}', "utf-8")
-    with pytest.raises(InputError, match=r"budget\.json: expected groups with their rounds.*the same command writes it anew"):
+    with pytest.raises(InputError, match=r"budget\.json: expected groups with their numbers.*the same command writes it anew"):
         shown(broken)
     torn = tmp_path / "torn"
     shutil.copytree(runs / "grpo", torn)

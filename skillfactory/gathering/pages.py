@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skillfactory.errors import InputError
 from skillfactory.evaluation import NUMBERS
-from skillfactory.gathering.budgets import spendings
+from skillfactory.gathering.budgets import effects, spendings
 from skillfactory.gathering.courses import MEASURES, training
 from skillfactory.gathering.origins import Ran, accounts, origins
 from skillfactory.gathering.picks import Picked, picked
@@ -48,6 +48,7 @@ def completed(study: Study, found: Sequence[Output], progress: Progress | None =
         sheets=tuple(sheets(rows, columns)),
         lengths=tuple(lengths for lengths, _ in read if lengths is not None),
         spendings=tuple(spendings(found)),
+        effects=tuple(effects(found)),
         selections=tuple(selection for _, several in read for selection in several),
         origins=tuple(origins(runs)),
     )

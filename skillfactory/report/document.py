@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from skillfactory.report.accounts import accounts, making
 from skillfactory.report.courses import costs, training
+from skillfactory.report.effects import effects
 from skillfactory.report.elements import Markup, element, joined
 from skillfactory.report.lengths import lengths
 from skillfactory.report.numbers import Study
@@ -44,6 +45,7 @@ def _sections(study: Study) -> Iterator[tuple[str, str, Markup | None]]:
     yield "results", "Results", results(study)
     yield "differences", "Differences", differences(study)
     yield "spendings", "More tokens", spendings(study)
+    yield "effects", "Changed reflections", effects(study)
     yield "skills", "Skills and lengths", _parts(skills(study), sheets(study), lengths(study))
     yield "training", "Training", training(study)
     yield "accounts", "Kept and dropped", accounts(study)

@@ -186,6 +186,17 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """What became of responses that were changed in one way and went on from there."""
+
+    label: str  # whose responses, e.g. "SkillFactory → GRPO"
+    group: str  # its label
+    way: str  # e.g. "drop"
+    continuations: int
+    shares: Mapping[str, tuple[Estimate, Estimate]]  # what happened → its share, and how much more than in the control
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where numbers are from: a run, or several that differ in their seeds alone."""
 
@@ -214,6 +225,7 @@ class Study:
     sheets: tuple[Sheet, ...] = ()
     lengths: tuple[Lengths, ...] = ()
     spendings: tuple[Spending, ...] = ()
+    effects: tuple[Effect, ...] = ()
     selections: tuple[Selection, ...] = ()
     origins: tuple[Origin, ...] = ()
     intervals: str = ""  # how the intervals were made, in a sentence

@@ -20,7 +20,8 @@ def spendings(study: Study) -> Markup | None:
         groups.setdefault(each.group, []).append(each)
     figures = (_figure(group, found, names, index) for index, (group, found) in enumerate(groups.items()))
     parts: list[Markup] = [element("ul", *keys, class_="legend"), element("p", about, class_="quiet")]
-    return joined([*parts, element("div", *figures, class_="plots"), _table(study.spendings)])
+    numbers = element("details", element("summary", "The points as numbers, with intervals"), _table(study.spendings))
+    return joined([*parts, element("div", *figures, class_="plots"), numbers])
 
 
 def _figure(group: str, found: Sequence[Spending], names: Sequence[tuple[str, str]], index: int) -> Markup:
