@@ -193,13 +193,14 @@ MODELS: Mapping[str, Command] = {
     ),
     "evaluate": Command(
         summary="measure a model on held-out questions",
-        description="Asks a model the held-out questions of a suite, several times each, and grades the answers. Reports, per "
-        "group of questions and per kind of group, accuracy with a 95 % interval clustered by question, pass@k, "
-        "and the skills that the responses show: attempts, reflections, how true their verdicts are, format, "
-        "length. Every response is kept in a run directory, and the numbers in its evaluation.json. A stopped or "
-        "killed run goes on with the same command. --retry is the baseline outside of the model: it samples, lets "
-        "the model review, and stops at the first verdict Correct.",
+        description="Asks a model the held-out questions of a suite, or of a list of tasks, several times each, and grades the "
+        "answers. Reports, per group of questions and per kind of group, accuracy with a 95 % interval clustered by question, "
+        "pass@k, the majority vote of k, and the skills that the responses show: attempts, reflections, how true their "
+        "verdicts are, format, length. Every response is kept in a run directory, and the numbers in its evaluation.json. A "
+        "stopped or killed run goes on with the same command. --retry is the baseline outside of the model: it samples, lets "
+        "the model review, and stops at the first verdict Correct. --regrade grades stored texts again, without a model.",
         example="skillfactory evaluate mini --suite mini --output base-eval --engine-option threads=1\n"
+        "skillfactory evaluate MODEL --task countdown:4@500 --task gsm8k --samples 8 --engine vllm --output eval\n"
         "skillfactory evaluate grpo --suite mini --groups countdown-3,countdown-4 --part dev --questions 100 --output dev\n"
         "skillfactory evaluate rl-only --retry 8 --reflection-file brief --output retry-eval",
         resume="The same command goes on; no finished text is lost.",
