@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Generic, Literal, Protocol, TypeVar
 
+from skillfactory.errors import ConfigError
 from skillfactory.records import Stop
 
 Role = Literal["system", "user", "assistant"]
@@ -128,7 +129,8 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
 class Engine(Protocol):
     """A model behind a queue. Concurrency lives inside: `submit` never waits, `collect` waits for at least one completion.
 
-    Each submitted request comes back once, in any order; a request that failed for good comes back with `Stop.ERROR`.
+    Each submitted request comes back once, in any order; a request that failed for good comes back with `Stop.ERROR`. One that
+    can't begin a turn with a `Start`, or give token ids, fails such requests or raises.
     """
 
     @property
@@ -203,10 +205,21 @@ def drive(
         for completion in engine.collect():
             pending -= 1
             for talk in waiting.pop(completion.key):
-                store.put(talk.index, talk.missing.pop(completion.key), completion)
+                request = talk.missing.pop(completion.key)
+                _heeded(request, completion)
+                store.put(talk.index, request, completion)
                 talk.got[completion.key] = completion
                 if not talk.missing:
                     ready.append(talk)
+
+
+def _heeded(request: Request, completion: Completion) -> None:
+    """Raises ConfigError if an engine passed over how the turn was to begin: its text would be taken for another one."""
+    if completion.stop is Stop.ERROR:
+        return
+    began = request.start is None or not request.start.then or completion.forced > 0
+    if not began or (request.ids and completion.ids is None):
+        raise ConfigError("the engine can't continue a text by its token ids; choose one that does (see docs/budget.md)")
 
 
 def _advance(talk: _Talk[T], store: Store) -> None:

@@ -169,6 +169,7 @@ class _Sample:
         self.first = replace(how.attempt(question, sample), ids=True)
 
     def flow(self) -> Flow[Response | Drop]:
+        """The response through all rounds, with the samples that vote beside it; a drop if the engine failed on any of them."""
         try:
             states = yield from self._rounds()
             closings = yield from self._closed([state.made for state in states], "close")

@@ -183,7 +183,7 @@ def test_a_context_that_is_full_leaves_the_response_as_it_stood_and_is_counted(s
     def full(request: Request) -> str | Completion:
         if request.start is None:
             return "<think>a</think><answer>1</answer>"
-        return Completion("", begun(request), Stop.LENGTH, 99, 0, 0, "the model's context left 0 of 9 tokens", ids=())
+        return Completion("", begun(request), Stop.LENGTH, 99, 0, 0, "the model's context left 0 of 9 tokens", 1, ())
 
     _, found = first(forced(suite, vote=False), full)
     for response in found.responses:

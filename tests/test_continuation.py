@@ -16,7 +16,7 @@ from skillfactory.engines import open_engine
 from skillfactory.engines.chat import Chat
 from skillfactory.engines.scripted import begun
 from skillfactory.errors import ConfigError
-from skillfactory.flow import Completion, Message, Request, Sampling, Start, together
+from skillfactory.flow import Completion, Message, Request, Sampling, Start, drive, together
 from skillfactory.ledger import Ledger
 from skillfactory.records import Stop
 
@@ -233,3 +233,19 @@ def test_flows_side_by_side_ask_at_once_and_give_their_results_in_order() -> Non
         said = flow.send([Completion(r.key, str(r.seed), Stop.END, 0, 1, 12) for r in said])
     assert said == [["100", "101", "101"], [], ["300"]]
     assert [[r.seed for r in batch] for batch in batches] == [[100, 300], [101, 101]]
+
+
+@pytest.mark.parametrize("asked", [plain(), replace(plain(start=Start(then="go")), ids=False)])
+def test_an_engine_that_passes_over_the_start_of_a_turn_or_its_ids_stops_the_run(asked: Request, tmp_path: Path) -> None:
+    def flow() -> Any:
+        yield [asked]
+
+    class Nowhere:
+        def get(self, index: int, request: Request) -> None: ...
+
+        def put(self, index: int, request: Request, completion: Completion) -> None:
+            raise AssertionError("it was stored")
+
+    engine = open_engine("scripted", {"answer": lambda request: Completion("", "text", Stop.END, 1, 1, 12)})
+    with pytest.raises(ConfigError, match="the engine can't continue a text by its token ids"):
+        list(drive([flow()], engine, Nowhere()))

@@ -76,7 +76,8 @@ class Chat:
             kept = kept[:-1]
         # What a model wrote or a user types is text: a special token spelled out in it must not become one.
         then = tuple(self._tokenizer(start.then, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        if self._tokenizer.unk_token_id is not None and self._tokenizer.unk_token_id in then:
+        unknown = self._tokenizer.unk_token_id
+        if (start.then and not then) or (unknown is not None and unknown in then):
             return Opening(error=f"the tokenizer of the model has no tokens for {_brief(start.then)}")
         return Opening(kept + then, len(then))
 
