@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skillfactory.errors import ConfigError
 from skillfactory.layouts import Draw, Fit, Plan, plan
 from skillfactory.patterns import NAMED, Ending, Want, parse_layout
+from skillfactory.skills.base import Skill
 
 
 class Cards:
@@ -182,7 +183,14 @@ planners = st.integers(0, 14).flatmap(
         st.text("CIciX", min_size=n, max_size=n), st.text("P-", min_size=n, max_size=n), st.text("ppo", min_size=n, max_size=n)
     )
 )
-NEEDING = ["paper; need=subgoals", "*C_full; need=subgoals", "*C*IC; need=subgoals; show=subgoals", "*C; show=subgoals"]
+TRYING = Skill("trying", ("original",), lambda text: None, lambda text: 0)  # no attempt can have its block and a plan
+NEEDING = [
+    f"paper; need=subgoals+{__name__}:TRYING",
+    "paper; need=subgoals",
+    "*C_full; need=subgoals",
+    "*C*IC; need=subgoals; show=subgoals",
+    "*C; show=subgoals",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -215,6 +223,7 @@ def test_a_trace_that_fails_for_want_of_a_skill_says_so() -> None:
     assert reasons("CC", "--", "pp", "0C; show=subgoals") == []
     assert reasons("CC", "PP", "oo", "0C; need=subgoals") == ["too_few_subgoals"]  # of a variant that doesn't elicit it
     assert reasons("IC", "P-", "po", "0C; need=subgoals") == ["too_few_right"]  # no right attempt could have had it
+    assert reasons("I", "-", "p", "0C; need=subgoals") == ["too_few_right"]  # a wrong one lacks more than the block
     assert reasons("ICC", "PP-", "pop", "*C*IC; need=subgoals") == ["too_few_subgoals"]
     assert reasons("", "", "", "0C; need=subgoals") == ["too_few_right"]
 
