@@ -161,6 +161,15 @@ def test_accounts_are_those_of_the_runs_and_every_drop_has_its_row(runs: Path) -
     assert all(reason.replace("_", " ") in text for reason in dropped)
 
 
+def test_accounts_of_several_seeds_are_summed(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "run", tmp_path / "again")
+    ones = {each.funnel.unit: each.funnel for each in shown(runs / "run").accounts}
+    for each in shown(f"data={runs / 'run'},{tmp_path / 'again'}").accounts:
+        one = ones[each.funnel.unit]
+        assert (each.runs, each.funnel.requested, each.funnel.kept) == (2, 2 * one.requested, 2 * one.kept)
+        assert each.funnel.dropped == {reason: 2 * count for reason, count in one.dropped.items()}
+
+
 def test_curves_and_costs_are_those_of_the_runs(runs: Path) -> None:
     study = shown(runs / "grpo", runs / "budget")
     (course,) = study.trainings
