@@ -16,6 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Groups = Sequence[Array]  # each seeds × questions
 
+_ROUNDING = 1e-12  # equal shares, such as thirds, seem to differ by less
 Z95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
 
@@ -208,7 +209,7 @@ def _share_estimate(value: float, se: float | None, n: int) -> Estimate:
     """
     value = min(1.0, max(0.0, value))
     variance = value * (1 - value)
-    trials = variance / se**2 if se and variance > 0 else float(n)
+    trials = variance / se**2 if se is not None and se > _ROUNDING and variance > 0 else float(n)
     trials = min(max(trials, 1.0), 1e15)
     low, high = _wilson(value, trials, Z95 if n > 100 else t95(max(n - 1, 1)))
     return Estimate(value, low, high, se, n)

@@ -123,6 +123,8 @@ def test_a_share_of_0_has_an_interval_as_if_each_question_had_been_asked_once() 
     found = clustered_share(np.zeros(200))
     assert (found.value, found.low) == (0, 0)
     assert found.high == pytest.approx(wilson(0, 200)[1])
+    thirds = clustered_share(np.full(300, 1 / 3))
+    assert (thirds.low, thirds.high) == pytest.approx(wilson(100, 300)), "equal shares are no certainty either"
     assert clustered_share(np.zeros(0)) == Estimate(None, None, None, None, 0)
 
 
