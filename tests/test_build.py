@@ -106,6 +106,26 @@ def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     assert files(tmp_path / "out1") == again
 
 
+def test_traces_of_skills_have_the_same_bytes_whatever_the_workers_and_a_limit_keeps_what_they_say(tmp_path: Path) -> None:
+    for k in range(2):
+        rows = raw_rows(15, seed=k)
+        for row in rows:
+            row[PREFIX] = [row[PREFIX][0].replace(": ", ":\nPlan: add. Execute: ", 1)]
+        write(rows, tmp_path / "raw" / f"part-{k}.parquet")
+    options = ("paper; need=subgoals", "0C = 0C; reuse")
+    summary, every = built(tmp_path / "raw", tmp_path / "one", *options)
+    built(tmp_path / "raw", tmp_path / "two", *options, workers=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert {name: count > 0 for name, count in summary.traces.items()} == {"paper; need=subgoals": True, "0C": True}
+    for row in every:
+        skills = [s["skill"] for s in row["segments"] if s["kind"] == "skill"]
+        assert skills == ["subgoals"] * len(row["attempt_ids"]) * (row["layout"] != "0C")
+        assert row["layout"] == "0C" or {name.split("/")[1] for name in row["attempt_ids"]} == {"plan_and_execute"}
+    _, some = built(tmp_path / "raw", tmp_path / "some", *options, limit=20)
+    assert len(some) == 20
+    assert all(row in every for row in some)
+
+
 def listed(rows: Sequence[Row]) -> list[Row]:
     return list(rows)
 

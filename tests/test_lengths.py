@@ -1,5 +1,6 @@
 """The length limit: tokens are the tokenizer's own, nothing is cut, and long parts make room for shorter ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,23 @@ def test_a_template_that_drops_the_thinking_is_refused(tokenizer: str, tmp_path:
     assert counter.count("question", "response") > 0
     with pytest.raises(ConfigError, match="drops a part of the assistant turn"):
         counter.count("question", "<think>\nhm\n</think>\n\n<answer>\n1\n</answer>")
+
+
+def test_what_makes_room_in_a_trace_of_skills_has_their_blocks_too(tokenizer: str, tmp_path: Path) -> None:
+    rows = raw_rows(12, samples=16)
+    for k, row in enumerate(rows):
+        text = row["model_responses__mutated_prompts"][0]
+        plan = f"Plan: {'pad ' * (k * 7 % 60)}now. Execute: " if k % 4 else ""  # those without are shorter
+        row["model_responses__mutated_prompts"] = [plan + text]
+    source = str(write(rows, tmp_path / "raw.parquet"))
+    layout = ("C C -> confirm; need=subgoals",)
+    config = BuildConfig(inputs=(source,), output=tmp_path / "all", layout=layout, tokenizer=tokenizer, max_attempts=3)
+    build(config)
+    every = pq.read_table(tmp_path / "all/traces").to_pylist()
+    limit = sorted(row["tokens"] for row in every)[len(every) // 4]
+    build(replace(config, output=tmp_path / "some", max_tokens=limit))
+    some = pq.read_table(tmp_path / "some/traces").to_pylist()
+    before = {row["trace_id"]: row["attempt_ids"] for row in every}
+    assert any(row["attempt_ids"] != before[row["trace_id"]] for row in some)
+    for row in every + some:
+        assert [s["kind"] for s in row["segments"]].count("skill") == 2
