@@ -7,6 +7,8 @@ and what is looked for next includes the break; so the loop's own distance is fo
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import cycle
 from typing import NamedTuple
 
 
@@ -39,11 +41,12 @@ _FEW = 64  # characters that are looked for
 def loops(text: str, rule: Rule = RULE) -> list[Loop]:
     """The loops of a text in order. They don't overlap: the search for the next one begins where one ends."""
     found: list[Loop] = []
-    step = rule.length // 4
+    step, width, find = rule.length // 4, _width(rule), text.find
+    reaches = cycle(_reaches(rule))
     free = at = 0  # what stands before `free` belongs to a loop found
-    few = min(_FEW, step)
-    while at + step < len(text):
-        if text.find(text[at : at + few], at + 1, at + few + rule.period) < 0:  # the usual case: they don't come again
+    last = len(text) - step
+    while at < last:
+        if find(text[at : at + width], at + 1, at + next(reaches)) < 0:  # most places: nothing comes again
             at += step
             continue
         loop = _around(text, at, free, rule)
@@ -52,12 +55,31 @@ def loops(text: str, rule: Rule = RULE) -> list[Loop]:
         else:
             found.append(loop)
             free = at = loop.end
+            reaches = cycle(_reaches(rule))
     return found
+
+
+@lru_cache(maxsize=8)
+def _reaches(rule: Rule) -> tuple[int, ...]:
+    """How far ahead each place is searched, in turn.
+
+    The loop of a long period is long itself, so every second place or every fourth is enough to meet it early: a loop of the
+    period p is met within its first max(length / 4, p) characters, with three periods to come.
+    """
+    step, reaches = rule.length // 4, [rule.period]
+    while step * len(reaches) < rule.period:
+        reaches = [*reaches, *(min(reach, 2 * step * len(reaches)) for reach in reaches)]
+    return tuple(reach + _width(rule) for reach in reaches)
 
 
 def repeated_share(text: str) -> float:
     """The share of a text, from 0 to 1, that loops add after their first copies."""
     return sum(loop.repeated for loop in loops(text)) / len(text) if text else 0.0
+
+
+def _width(rule: Rule) -> int:
+    """How many characters of a place must come again: few enough for the shortest loop."""
+    return min(32, rule.length // 4)
 
 
 def _around(text: str, at: int, free: int, rule: Rule) -> Loop | None:
@@ -70,7 +92,7 @@ def _around(text: str, at: int, free: int, rule: Rule) -> Loop | None:
         period = again - at
         last = _last_equal(text, end, period)
         least = max(rule.length, rule.copies * period)
-        if last - at >= least - rule.length // 4:  # else it's too short: the place looked at before stands ahead of it
+        if last - at >= least - max(rule.length // 4, period):  # else it's too short: an earlier place would have met it
             start = at
             while start > free and text[start - 1] == text[start - 1 + period]:
                 start -= 1
