@@ -4,16 +4,18 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import solver
 from test_run import contents
+from transformers import AutoTokenizer
 
 from skillfactory.budget import BudgetConfig, Chance, flows
 from skillfactory.budgeting import NUMBERS, budget, read_votes
+from skillfactory.embedded import located
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions, begun
 from skillfactory.errors import ConfigError
 from skillfactory.evaluate import Answering
@@ -336,3 +338,34 @@ def test_options_that_make_no_sense_are_refused(make: Callable[[], object], mess
 
 def test_triggers_have_names() -> None:
     assert [Forcing(trigger=name).words for name in ("sample", "wait", "Hmm")] == ["<sample>\n", "Wait", "Hmm"]
+
+
+def test_the_embedded_model_goes_on_by_its_own_ids_and_any_batch_size_gives_the_same_bytes(tmp_path: Path) -> None:
+    def asked(name: str, batch_size: int) -> BudgetConfig:
+        options = {"batch_size": batch_size, "threads": 1, "device": "cpu"}
+        return BudgetConfig(
+            "mini",
+            tmp_path / name,
+            "mini",
+            groups=("countdown-3",),
+            questions=5,
+            forcing=Forcing(budgets=(16, 40), close=6),
+            generation=Answering("transformers", options),
+        )
+
+    summary = budget(asked("small", 16))
+    other = budget(asked("large", 64))
+    for table in ("responses", "votes", "completions"):
+        tables = [pq.read_table(run.output / table) for run in (summary, other)]
+        assert tables[0].equals(tables[1])
+    ids = {row["key"]: row["ids"] for row in pq.read_table(summary.output / "completions").to_pylist()}
+    texts = pq.read_table(summary.output / "responses").to_pylist()
+    starts = [(row, after) for row, after in pairwise(texts) if row["id"] == after["id"]]
+    assert len(starts) == 5
+    sample = AutoTokenizer.from_pretrained(located("mini")).convert_tokens_to_ids("<sample>")
+    for before, after in starts:
+        kept = len(ids[after["key"]]) - after["tokens"] - after["forced"]
+        assert ids[after["key"]][:kept] == ids[before["key"]][:kept]
+        assert ids[after["key"]][kept] == sample
+        assert len(ids[before["key"]]) - kept <= (before["stop"] == "end") + 12 * ("</think>" in before["text"])
+        assert after["spent"] == len(ids[before["key"]]) + after["tokens"] + 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 pytest.importorskip("vllm", reason="vllm is not installed here: `make vllm-test` runs this in an environment of its own")
 
 from tiny_model import save_tiny_model
+from transformers import AutoTokenizer
 
 from skillfactory.embedded import located
 from skillfactory.engines import open_engine
 from skillfactory.errors import ConfigError, EngineError
-from skillfactory.flow import Completion, Engine, Request, Sampling
+from skillfactory.flow import Completion, Engine, Request, Sampling, Start
 from skillfactory.records import Stop
 
 SAMPLING = Sampling(max_tokens=24)
@@ -46,7 +48,7 @@ def server(model: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--no-enable-chunked-prefill"]
     process = subprocess.Popen(command, env={**os.environ, "VLLM_LOGGING_LEVEL": "WARNING"})
-    url, patience = f"http://127.0.0.1:{port}/v1", time.monotonic() + 240
+    url, patience = f"http://127.0.0.1:{port}/v1", time.monotonic() + 600  # on a busy machine
     while time.monotonic() < patience and process.poll() is None:
         try:
             open_engine("openai", {"base_url": url}).close()
@@ -137,3 +139,33 @@ def test_the_openai_engine_gets_the_same_from_the_real_server(server: str) -> No
     assert refused.stop is Stop.ERROR
     assert "HTTP 400" in refused.error
     engine.close()
+
+
+def test_a_text_goes_on_by_its_own_ids(engine: Engine, model: Path) -> None:
+    continued_by_ids(engine, model)
+
+
+def test_a_text_goes_on_by_its_own_ids_over_the_real_server(server: str, model: Path) -> None:
+    engine = open_engine("openai", {"base_url": server, "concurrency": 16, "retries": 0, "tokenizer": str(model)})
+    continued_by_ids(engine, model)
+    engine.close()
+
+
+def continued_by_ids(engine: Engine, model: Path) -> None:
+    """Asks for texts and goes on with each: every id that was generated stays, where encoding the text would change some."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    asked = [replace(request, ids=True) for request in requests(16, first=500)]
+    first = ask(engine, asked)
+    again = [tuple(tokenizer(made.text, add_special_tokens=False)["input_ids"]) for made in first]
+    assert again != [made.ids for made in first]
+    went = ask(engine, [replace(r, start=Start(made.ids or (), then="+")) for r, made in zip(asked, first, strict=True)])
+    plus = tuple(tokenizer("+", add_special_tokens=False)["input_ids"])
+    for made, more in zip(first, went, strict=True):
+        assert made.ids
+        assert more.ids
+        kept = made.ids[:-1] if made.stop is Stop.END else made.ids
+        assert len(made.ids) == made.tokens
+        assert more.ids[: len(kept) + 1] == kept + plus
+        assert len(more.ids) == len(kept) + 1 + more.tokens
+        assert more.text == tokenizer.decode(more.ids, skip_special_tokens=True)
+        assert (more.forced, more.prompt_tokens) == (1, made.prompt_tokens + len(kept) + 1)
