@@ -163,6 +163,16 @@ def test_columns_that_may_be_absent_may_be_absent_and_a_cut_is_read_where_it_is_
     assert group["first_right"] == 0, "of an answer nobody has graded nothing is known"
 
 
+def test_hostile_texts_come_and_go_as_they_are(tmp_path: Path) -> None:
+    texts = ["<think>" * 100_000, "a\x00b \u202e<answer>1</answer>", "<answer>" * 1000 + "x" * 500_000 + "</answer>" * 1000]
+    bad = row(model_responses=texts, **{COLUMNS[6]: [None, "1", "x" * 500_000]})
+    summary = exchanged(written(tmp_path / "a.parquet", bad), tmp_path / "run")
+    assert [each["text"] for each in responses(tmp_path / "run")] == texts
+    assert summary.numbers["groups"][0]["majority_at"]["3"] is not None
+    exchanged(tmp_path / "run", tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet")["model_responses"].to_pylist() == [texts]
+
+
 def test_a_row_without_responses_is_dropped_and_counted(tmp_path: Path) -> None:
     empty = row(**{name: [] for name in COLUMNS[4:9]})
     summary = exchanged(written(tmp_path / "a.parquet", row(), empty), tmp_path / "run")
@@ -179,6 +189,7 @@ def test_a_row_without_responses_is_dropped_and_counted(tmp_path: Path) -> None:
         ({"model_responses": ["a", None, "b"]}, r"row 2, column 'model_responses': expected text at place 2, came nothing"),
         ({COLUMNS[5]: [True]}, r"row 2, column 'model_responses__eval_is_correct': expected 3 values, one for each.*, came 1"),
         ({COLUMNS[5]: [True, None, False]}, r"row 2, column '.*is_correct': expected true or false at place 2, came nothing"),
+        ({COLUMNS[6]: []}, r"row 2, column 'model_responses__eval_extracted_answers': expected 3 values.*, came 0"),
         (
             {COLUMNS[7]: [[True], [], [False]]},
             r"row 2, column '.*internal_answers__eval_is_correct': expected 3 values.*, came 1",

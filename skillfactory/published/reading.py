@@ -97,9 +97,11 @@ def _entry(where: str, row: Mapping[str, Any]) -> Entry:
     texts = _list(where, RESPONSES, row[RESPONSES], str, None)
     rights = _list(where, CORRECT, row[CORRECT], bool, len(texts))
     answers = (
-        _list(where, EXTRACTED, row[EXTRACTED], (str, type(None)), len(texts)) if row.get(EXTRACTED) else [None] * len(texts)
+        _list(where, EXTRACTED, row[EXTRACTED], (str, type(None)), len(texts))
+        if row.get(EXTRACTED) is not None
+        else [None] * len(texts)
     )
-    cuts = _list(where, CUT, row[CUT], (bool, type(None)), len(texts)) if row.get(CUT) else [None] * len(texts)
+    cuts = _list(where, CUT, row[CUT], (bool, type(None)), len(texts)) if row.get(CUT) is not None else [None] * len(texts)
     inner = _inner(where, row, len(texts))
     said = tuple(
         Said(text, right, answer or None, each, cut)
