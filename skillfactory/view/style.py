@@ -24,6 +24,7 @@ table.rows thead th, table.rows thead th:first-child { text-align: right; min-wi
 table.rows thead th.words, table.rows thead th.words:first-child { text-align: left; }
 table.rows td:first-child { white-space: nowrap; }
 table.rows td.words { white-space: normal; }
+table.texts td:first-child { white-space: nowrap; }
 table.texts td:nth-child(2), table.texts td:nth-child(3) { min-width: 7.5rem; }
 table.texts td.words:last-child { min-width: 16rem; width: 70%; max-width: none; overflow-wrap: anywhere; }
 table.texts td.words:last-child small { white-space: normal; }
