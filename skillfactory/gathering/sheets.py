@@ -23,9 +23,8 @@ class _Plan:
 _PLANS = (
     _Plan(
         "Answers and what became of them",
-        "Responses whose first answer, any answer and final answer is right; attempts that give an earlier answer again; "
-        "how much of a text stands after its first right answer; how many stop at their first verdict Correct, and how many "
-        "end with it on their last attempt; and how many run into loops.",
+        "Responses whose first answer, any answer and final answer is right; attempts, reflections, and attempts that give an "
+        "earlier answer again, per response; and responses with a block of an attempt.",
         (
             ("first_right", "First right", "share"),
             ("any_right", "Any right", "share"),
@@ -33,13 +32,21 @@ _PLANS = (
             ("answers", "Answers", "number"),
             ("reflections", "Reflections", "number"),
             ("repeats", "Repeats", "number"),
+            ("with_tags", "With tags", "share"),
+        ),
+    ),
+    _Plan(
+        "When to stop",
+        "What stands after the first right answer, where there is one; responses that make no attempt after their first "
+        "Correct, of those with one; that end with Correct on their last attempt; that run into loops, and the share of text "
+        "that these add.",
+        (
             ("after_right", "Text after the first right", "share"),
             ("tokens_after_right", "Tokens after the first right", "number"),
             ("stopped_after_correct", "Stopped after Correct", "share"),
             ("ends_verified", "Ends verified", "share"),
             ("loops", "Loops", "share"),
             ("looped", "Text in loops", "share"),
-            ("with_tags", "With tags", "share"),
         ),
     ),
     _Plan(

@@ -57,11 +57,11 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.5rem 0 .25rem; }
 p, ul, dl { max-width: 44rem; margin: .5rem 0; }
 small, caption, .quiet, dt { color: var(--quiet); font-size: .85rem; }
 a { color: var(--h0); }
-nav a { margin-right: 1rem; }
+nav a { margin-right: 1rem; white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--h0); outline-offset: 2px; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-caption { text-align: left; padding-bottom: .5rem; max-width: 44rem; }
+caption { text-align: left; padding-bottom: .5rem; max-width: min(44rem, calc(100vw - 2.5rem)); }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--rule); }
 thead th { vertical-align: bottom; font-weight: 600; }
 th[scope=row] { font-weight: 400; }
