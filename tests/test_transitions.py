@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import pytest
 
+from skillfactory.measure import COLUMNS, VERDICTS, measured
 from skillfactory.records import Check
 from skillfactory.skills import shown
 from skillfactory.skills.loops import Loop, Rule, loops, repeated_share
 from skillfactory.skills.transitions import BETWEEN, LONGEST, TURNS, Courses, ends_verified, steps, summed
+from skillfactory.suites import Group
 
 SMALL = Rule(copies=4, length=16, period=12)
 LONG = Rule(copies=4, length=16, period=60)  # of which most places are searched for the short loops alone
@@ -179,3 +181,27 @@ def test_hostile_text_takes_time_in_proportion_to_its_length(piece: str) -> None
     loops(piece * (500_000 // len(piece)))
     loops(mixed * (500_000 // len(mixed)))
     assert time.process_time() - started < 2
+
+
+def row(**known: object) -> dict[str, object]:
+    """A stored response as evaluations kept it before there were courses and loops."""
+    made: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name not in ("course", "looped", "blocks", "untagged"))
+    made |= dict.fromkeys(VERDICTS, 0) | {"group": "g", "question_id": "q", "check": "right", "stop": "end", "tokens": 100}
+    return made | {"first_right": False, "after_right": 0.25} | known
+
+
+def test_evaluations_hold_the_numbers_of_steps_ends_and_loops() -> None:
+    rows = [row(course="w-r+", looped=0.0), row(course="w-w-", looped=0.5, check="wrong", stop="length", after_right=None)]
+    found = measured([Group("g", "harder", "countdown")], rows, {})
+    for numbers in (found["groups"][0], found["kinds"][0]):
+        assert (numbers["ends_verified"], numbers["loops"], numbers["looped"]) == (0.5, 0.5, 0.25)
+        assert numbers["tokens_after_right"] == 25
+        assert numbers["first_final"] == {"right_right": 0, "right_wrong": 0, "wrong_right": 1, "wrong_wrong": 1}
+        assert numbers["transitions"]["incorrect"] == {"right_right": 0, "right_wrong": 0, "wrong_right": 1, "wrong_wrong": 1}
+        assert (numbers["corrected"], numbers["spoiled"]) == (0.5, None)
+
+
+def test_an_evaluation_without_courses_says_that_it_knows_nothing_of_them() -> None:
+    (numbers,) = measured([Group("g", "harder", "countdown")], [row()], {})["groups"]
+    assert [numbers[name] for name in ("transitions", "corrected", "ends_verified", "loops", "looped")] == [None] * 5
+    assert numbers["first_final"]["wrong_right"] == 1

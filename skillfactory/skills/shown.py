@@ -13,12 +13,12 @@ from skillfactory.markup import final_answer, parse, verdict
 from skillfactory.records import Check, Kind, Segment, Verdict
 from skillfactory.skills.base import Skill
 from skillfactory.skills.loops import repeated_share
-from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, SIGNS
+from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, RIGHT, UNDECIDED
 from skillfactory.skills.usage import Counts, used
 
 # Python 3.11 takes its time to find a member of an enumeration, and these are looked up for every part of every response.
 _ATTEMPT, _REFLECTION, _ANSWER, _GLUE = Kind.ATTEMPT, Kind.REFLECTION, Kind.ANSWER, Kind.GLUE
-_CORRECT, _INCORRECT, _ABSENT, _RIGHT, _WRONG = Verdict.CORRECT, Verdict.INCORRECT, Verdict.ABSENT, Check.RIGHT, Check.WRONG
+_CORRECT, _INCORRECT = Verdict.CORRECT, Verdict.INCORRECT
 
 MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
 
@@ -52,50 +52,52 @@ class Shown:
 def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
     """What a response shows; `judge` is asked once for each different answer. `own`: skills to count beside those of SKILLS."""
     parsed = parse(text, tuple(skill.name for skill in own))
-    graded: dict[str, Check] = {}
-    checks: list[Check] = []
-    claims: Counter[tuple[Verdict, Check | None]] = Counter()
-    before: Check | None = None  # what the attempt before a reflection is; None: there is none, or it has no answer
+    graded: dict[str, str] = {}  # answer → its letter in the course
+    claims: Counter[str] = Counter()  # the letter of an attempt and the sign of a reflection on it
+    before = first = ""  # letters of the attempt before a reflection and of the first one with an answer; "" if there is none
     right_at: int | None = None
     stopped: bool | None = None
-    attempts = reflections = 0
+    attempts = reflections = answered = 0
     different: set[str] = set()
     course: list[str] = []
     for event in _events(text, parsed.parts):
         if isinstance(event, Verdict):
             reflections += 1
-            claims[event, before] += 1
-            course.append(SIGNS[event])
+            sign = "+" if event is _CORRECT else "-" if event is _INCORRECT else "?"
+            claims[before + sign] += 1
+            course.append(sign)
             if event is _CORRECT and stopped is None:
                 stopped = True
             continue
-        before = None
         stopped = None if stopped is None else False
-        if event is None or len(checks) == MAX_ATTEMPTS:
+        if event is None or answered == MAX_ATTEMPTS:
             attempts += event is not None
-            course.append(EMPTY if event is None else LETTERS[Check.UNDECIDED])
+            before = EMPTY if event is None else UNDECIDED
+            course.append(before)
             continue
-        if event.answer not in graded:
-            graded[event.answer] = judge(event.answer)
-        before = graded[event.answer]
-        checks.append(before)
-        course.append(LETTERS[before])
+        known = graded.get(event.answer)
+        if known is None:
+            known = graded[event.answer] = LETTERS[judge(event.answer)]
+        before = known
+        first = first or known
+        course.append(known)
         attempts += 1
+        answered += 1
         different.add(event.squeezed)
-        if before is _RIGHT and right_at is None:
+        if before == RIGHT and right_at is None:
             right_at = event.end
     return Shown(
         attempts=attempts,
-        repeats=len(checks) - len(different),
-        first_right=checks[:1] == [_RIGHT],
-        any_right=_RIGHT in checks,
+        repeats=answered - len(different),
+        first_right=first == RIGHT,
+        any_right=right_at is not None,
         after_right=None if right_at is None else (len(text) - right_at) / len(text),
         reflections=reflections,
-        true_correct=claims[_CORRECT, _RIGHT],
-        false_correct=claims[_CORRECT, _WRONG],
-        true_incorrect=claims[_INCORRECT, _WRONG],
-        false_incorrect=claims[_INCORRECT, _RIGHT],
-        no_verdict=sum(count for (claim, _), count in claims.items() if claim is _ABSENT),
+        true_correct=claims["r+"],
+        false_correct=claims["w+"],
+        true_incorrect=claims["w-"],
+        false_incorrect=claims["r-"],
+        no_verdict=sum(count for claim, count in claims.items() if claim[-1] == "?"),
         stopped=stopped,
         uses_tags=any(part.kind is _ATTEMPT for part in parsed.parts),
         well_formed=parsed.well_formed,

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from skillfactory.records import Check, Verdict
+from skillfactory.records import Check
 
 RIGHT, WRONG, UNDECIDED, EMPTY = "r", "w", "u", "0"  # attempts; EMPTY is a block without an answer
-SIGNS: Mapping[Verdict, str] = {Verdict.CORRECT: "+", Verdict.INCORRECT: "-", Verdict.ABSENT: "?"}
+# The signs of reflections are + for Correct, - for Incorrect, ? for neither.
 LETTERS: Mapping[Check, str] = {Check.RIGHT: RIGHT, Check.WRONG: WRONG, Check.MISSING: EMPTY, Check.UNDECIDED: UNDECIDED}
 LONGEST = 1024  # characters of a course; what comes after isn't told
 
