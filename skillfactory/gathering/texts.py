@@ -96,13 +96,14 @@ def _example(row: Row, question: Question | None, grader: _Grader, seed: int | N
     answers = list(_answers(row["text"]))
     graded: dict[str, bool | None] = {}
     if question is not None:
-        graded = {answer: grader.check(row["group"], question, answer) for answer in dict.fromkeys(answers)}
+        there = (answer for answer in dict.fromkeys(answers) if answer is not None)
+        graded = {answer: grader.check(row["group"], question, answer) for answer in there}
     return Example(
         question=question.prompt if question else "",
         gold=question.answer if question else "",
         response=row["text"],
         right=_known(Check(row["check"])),
-        attempts=tuple(graded.get(answer) for answer in answers),
+        attempts=tuple(None if answer is None else graded.get(answer) for answer in answers),
         group=row["group"],
         seed=seed,
         tokens=row.get("tokens"),
@@ -111,11 +112,11 @@ def _example(row: Row, question: Question | None, grader: _Grader, seed: int | N
     )
 
 
-def _answers(text: str) -> Iterator[str]:
-    """The answer of each attempt block, "" where it has none."""
+def _answers(text: str) -> Iterator[str | None]:
+    """The answer of each attempt block, None where it has none, as in one that was cut off."""
     blocks = [part for part in parse(text).parts if part.kind is Kind.ATTEMPT]
     for part in blocks[:_GRADED]:
-        yield final_answer(text[part.start : part.end])[0] or ""
+        yield final_answer(text[part.start : part.end])[0]
 
 
 def _known(check: Check) -> bool | None:
