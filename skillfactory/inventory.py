@@ -89,7 +89,7 @@ def inventory(config: SkillsConfig, progress: Progress | None = None, engine: Ca
         bar.end()
     numbers = {
         "runs": counted.runs,
-        "rules": str(config.rules or "shipped"),
+        "rules": {"file": str(config.rules or "shipped"), "stamp": rules.stamp},
         "judge": judged,
         "agreement": _agreement(counts | (_opinions(config) if judged else {})),
     }
@@ -120,7 +120,8 @@ def _count(config: SkillsConfig, held: list[Stock], rules: Rules, bar: Progress)
                 portrait = portraits.setdefault(text.group, Portrait(rules.skills))
                 found = spoken(text.text, rules)
                 if portrait.texts < config.judging.judge_texts:
-                    chosen.update(f"{stock.label}\0{text.id}\0{text.text}\0".encode("utf-8", "replace"))
+                    told = (stock.label, text.id, text.text, *sorted(text.labels or ()))
+                    chosen.update("\0".join(told).encode("utf-8", "replace"))
                 portrait.add(text.row, found)
                 findings.add(stock.label, text, found)
                 _compare(cells, "labels", "rules", text.labels, {finding.skill for finding in found}, rules.skills)
@@ -193,7 +194,7 @@ def _judged(
         settings={
             "prompt": {"system": prompt.system, "template": prompt.template, "skills": dict(prompt.skills)},
             "texts": counted.digest,
-            "rules": str(config.rules or "shipped"),
+            "rules": rules.stamp,
             "sampling": {"temperature": 0.0, "max_tokens": sampling.max_tokens},
         },
         notes={"engine": generation.engine, "engine_option": shown_options(options)},

@@ -221,6 +221,11 @@ def test_a_judge_reads_the_first_texts_of_each_group_once_and_its_agreement_is_t
         asked = len(server.bodies)
         assert inventory(config).numbers == first
         assert len(server.bodies) == asked == 100
+        (tmp_path / "rules.yaml").write_text("verify: [{name: every, says: [the]}]\n", "utf-8")
+        other = inventory(replace(config, rules=tmp_path / "rules.yaml")).numbers
+        assert len(server.bodies) == asked  # other rules are held against the same opinions
+        assert {(row["skill"], *row["raters"]) for row in other["agreement"]} >= {("verify", "judge", "rules")}
+        assert inventory(config).numbers == first
     short = sum(len(case["text"]) < 60 for case in cases[:100])
     assert first["judge"]["texts"] == 100
     assert first["judge"]["dropped"] == {"other_words": short}

@@ -4,6 +4,7 @@ The rules are data (`implicit.yaml`, or a file of the user's) in the language of
 it does, not whether it does it well. Time is linear in the text, and so is memory: a text has MOST findings at most.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from skillfactory.errors import ConfigError, InputError, unknown
+from skillfactory.seeds import digest
 from skillfactory.skills.phrases import KEYS, NUMBERS, Pattern, compiled, plain, sentence
 from skillfactory.values import came
 
@@ -49,6 +51,7 @@ class Rules:
     skills: tuple[str, ...]
     begin: Mapping[str, tuple[_Entry, ...]]
     unless: Mapping[tuple[str, str], re.Pattern[str]]  # by skill and rule
+    stamp: str = ""  # a hash of what they say
 
 
 def implicit(text: str, rules: Rules) -> list[Finding]:
@@ -106,7 +109,8 @@ def load_rules(path: Path | None = None) -> Rules:
         unless |= {(skill, rule.name): re.compile(rule.unless) for rule in rules if rule.unless}
         for key, entry in _entries(skill, rules).items():
             begin.setdefault(key, []).append(entry)
-    return Rules(tuple(content), {key: tuple(entries) for key, entries in begin.items()}, unless)
+    stamp = digest(json.dumps(content, sort_keys=True, default=str))
+    return Rules(tuple(content), {key: tuple(entries) for key, entries in begin.items()}, unless, stamp)
 
 
 class _Rule(NamedTuple):
