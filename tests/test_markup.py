@@ -120,7 +120,7 @@ skilful_steps = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(skilful_steps, min_size=1, max_size=4), skilful.map(lambda text: text + "x"))
 def test_blocks_of_skills_come_back_with_the_other_parts_whatever_the_texts_hold(some: list[Step], answer: str) -> None:
     some[-1] = replace(some[-1], glue="")

@@ -25,6 +25,8 @@ from skillfactory.errors import ConfigError
 from skillfactory.flow import Request
 from skillfactory.markup import final_answer, neutral, parse
 from skillfactory.records import Check, Kind
+from skillfactory.report import Example
+from skillfactory.report.passages import passages
 from skillfactory.skills import shown
 from skillfactory.skills.base import Skill, divide, resolve, resolved
 from skillfactory.skills.subgoals import SUBGOALS, detect, find
@@ -203,6 +205,13 @@ def test_responses_are_counted_by_block_and_by_untagged_text() -> None:
     own = shown(tagged.replace("subgoals", "nothing"), lambda answer: Check.RIGHT, (NOTHING,))
     assert dict(own.blocks) == {"subgoals": 0, "nothing": 1}
     assert dict(shown("<think><subgoals> </subgoals>", lambda answer: Check.RIGHT).blocks) == {"subgoals": 0}
+
+
+def test_pages_show_a_block_as_what_it_is() -> None:
+    sample = "<sample>\nExecute: 7.\n<answer>7</answer>\n</sample>"
+    text = f"<think>\n<subgoals>\nPlan: add.\n</subgoals>\n{sample}\n</think>\n\nSo:\n\n<answer>\n7\n</answer>"
+    found = [(heading, text[start:end]) for _, heading, start, end in passages(Example("2 + 5?", "7", text)) if heading]
+    assert found[:2] == [("Skill: subgoals", "Plan: add."), ("Attempt 1: not checked", "Execute: 7.\n<answer>7</answer>")]
 
 
 def told(line: str, changes: dict[str, str]) -> list[str]:
