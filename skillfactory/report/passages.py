@@ -7,7 +7,9 @@ from skillfactory.records import Kind, Verdict
 from skillfactory.report.elements import Markup, element, joined
 from skillfactory.report.numbers import Example
 from skillfactory.report.words import count
+from skillfactory.skillset import SKILLS
 
+_SKILLS = tuple(SKILLS)
 _PASSED = {True: "right", False: "wrong", None: "not checked"}
 _SIGN = {True: "✓ ", False: "✗ ", None: ""}
 _SAYS = {
@@ -65,7 +67,7 @@ def _between(text: str, start: int, end: int) -> Iterator[Passage]:
     """What no part holds: tags, and in a malformed response any words."""
     rest = text[start:end]
     if rest.strip():
-        yield ("open", "Outside of the format", start, end) if neutral(rest).strip() else ("tags", "", start, end)
+        yield ("open", "Outside of the format", start, end) if neutral(rest, _SKILLS).strip() else ("tags", "", start, end)
 
 
 def response(example: Example, limit: int) -> Markup:
