@@ -251,7 +251,7 @@ MODELS: Mapping[str, Command] = {
     ),
     "skills": Command(
         summary="what stored texts show of the skills",
-        description="Looks through the texts of evaluations, curations, builds, whole studies, or files: answers, reflections and "
+        description="Looks through the texts of evaluations, curations, builds, studies or files: answers, reflections and "
         "the F1 of their verdicts; what led from wrong to right and back; tokens after the first right answer; repeats and "
         "loops; and skills that are shown in plain words, found by stated rules. With --judge another model reads some of the "
         "texts too, and its agreement with the rules is told. --output keeps all numbers and every finding with its place.",
