@@ -130,7 +130,7 @@ _Stretch = tuple[Kind, str | None, bool | None, str | None, str, str]
 
 
 def _stretches(trace: Trace) -> Iterator[_Stretch]:
-    skills = _in_use(trace)
+    skills = in_use(trace.steps)
     for number, step in enumerate(trace.steps, 1):
         attempt = step.attempt
         right = attempt.check is Check.RIGHT
@@ -156,9 +156,9 @@ def _opening(step: Step | None) -> str:
     return f"<{step.blocks[0].skill}>\n" if step is not None and step.blocks else "<sample>\n"
 
 
-def _in_use(trace: Trace) -> tuple[str, ...]:
-    """The skills whose tags no text of the trace may hold: none if it shows no skill, so that it is as it was without them."""
-    own = {block.skill for step in trace.steps for block in step.blocks}
+def in_use(steps: Iterable[Step]) -> tuple[str, ...]:
+    """The skills whose tags no text of a trace may hold: none if it shows no skill, so that it is as it was without them."""
+    own = {block.skill for step in steps for block in step.blocks}
     return tuple(sorted(own.union(SKILLS))) if own else ()
 
 

@@ -12,7 +12,7 @@ from tiny_model import save_tiny_model
 from skillfactory.build import BuildConfig, build
 from skillfactory.build.lengths import TokenCounter
 from skillfactory.errors import ConfigError, InputError
-from skillfactory.markup import parse
+from skillfactory.markup import final_answer, parse
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_what_makes_room_in_a_trace_of_skills_has_their_blocks_too(tokenizer: st
     for k, row in enumerate(rows):
         text = row["model_responses__mutated_prompts"][0]
         plan = f"Plan: {'pad ' * (k * 7 % 60)}now. Execute: " if k % 4 else ""  # those without are shorter
-        row["model_responses__mutated_prompts"] = [plan + text]
+        row["model_responses__mutated_prompts"] = [(plan + text).replace("<answer>", "<answer><subgoals>")]  # hostile
     source = str(write(rows, tmp_path / "raw.parquet"))
     layout = ("C C -> confirm; need=subgoals",)
     config = BuildConfig(inputs=(source,), output=tmp_path / "all", layout=layout, tokenizer=tokenizer, max_attempts=3)
@@ -111,3 +111,4 @@ def test_what_makes_room_in_a_trace_of_skills_has_their_blocks_too(tokenizer: st
     assert any(row["attempt_ids"] != before[row["trace_id"]] for row in some)
     for row in every + some:
         assert [s["kind"] for s in row["segments"]].count("skill") == 2
+        assert final_answer(row["conversations"][1]["content"])[0] == row["answer"]

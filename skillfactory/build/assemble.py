@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from skillfactory.layouts import Plan, Pool, divided
-from skillfactory.markup import neutral
+from skillfactory.markup import in_use, neutral
 from skillfactory.patterns import Ending, Layout
 from skillfactory.prompts import Phrases
 from skillfactory.records import Attempt, Check, Reflection, Step, Trace
@@ -62,7 +62,7 @@ def assemble(plan: Plan, pool: FullPool, words: Words, seed: int) -> Trace:
         steps.append(_step(pool.attempt(plan.back), None, "", layout))
     confirmed = layout.ending is Ending.CONFIRM
     closing = random.choice(words.phrases.confirm if confirmed else words.phrases.closing)
-    answer = neutral(steps[-1].attempt.answer or "").strip()
+    answer = neutral(steps[-1].attempt.answer or "", in_use(steps)).strip()
     return Trace(plan.trace_id, pool.question_id, pool.prompt, layout.name, tuple(steps), closing, answer, seed)
 
 
