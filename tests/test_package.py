@@ -23,14 +23,14 @@ LAYERS = {
     "language": ("values config markup patterns flow rows traces tracefiles skills forecast", "ground"),
     "material": ("tasks prompts layouts suites", "ground language"),
     "stages": (
-        "budget deck curate build audit forcing grade export evaluate examination intervene measure portrait showing",
+        "budget deck curate build audit forcing grade export evaluate examination intervene measure",
         "ground language material",
     ),
     "engines": ("engines", "ground language"),
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": (
-        "budgeting curation evaluation intervention inventory outputs published serving stocks summary",
+        "budgeting curation evaluation intervention outputs published serving summary usage",
         "ground language material stages engines run",
     ),
     "gathering": ("gathering", "ground language material stages run report meeting trainers"),

@@ -84,13 +84,13 @@ def _published(config: Any, progress: Progress) -> Result:
 
 
 def _skills_config() -> type[Any]:
-    from skillfactory.showing import SkillsConfig
+    from skillfactory.usage.options import SkillsConfig
 
     return SkillsConfig
 
 
 def _skills(config: Any, progress: Progress) -> Result:
-    from skillfactory.inventory import inventory
+    from skillfactory.usage.inventory import inventory
 
     return inventory(config, progress)
 

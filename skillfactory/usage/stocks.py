@@ -16,10 +16,10 @@ from skillfactory.measure import COLUMNS, Row
 from skillfactory.outputs import Output, What, outputs
 from skillfactory.records import Check, Kind, Question
 from skillfactory.rows import columns_of, read_batches
-from skillfactory.showing import SkillsConfig, Text
 from skillfactory.skills import shown
 from skillfactory.tasks import resolve
 from skillfactory.tracefiles import TraceFiles
+from skillfactory.usage.options import SkillsConfig, Text
 
 _COLUMNS = ("response", "text")  # of a file, where none is named
 _TRACE = ("trace_id", "layout", "answer", "conversations", "segments")

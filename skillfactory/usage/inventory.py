@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
 from skillfactory.flow import Engine, Flow, Sampling
-from skillfactory.portrait import Portrait, table
 from skillfactory.progress import Progress, Silent
 from skillfactory.run import carry_on
 from skillfactory.rundir import Rows, Stage, replacing, write_text
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
-from skillfactory.showing import SkillsConfig, Text, spoken
 from skillfactory.skills.agreement import Agreement
 from skillfactory.skills.implicit import Finding, Rules, load_rules
 from skillfactory.skills.judge import JudgePrompt, judge, load_judge
-from skillfactory.stocks import Stock, stocks
+from skillfactory.usage.options import SkillsConfig, Text, spoken
+from skillfactory.usage.portrait import Portrait, table
+from skillfactory.usage.stocks import Stock, stocks
 
 NUMBERS, FINDINGS, JUDGE = "skills.json", "findings.parquet", "judge"
 QUOTE = 200  # characters of a finding that are quoted

@@ -20,10 +20,10 @@ from skillfactory.errors import ConfigError, InputError
 from skillfactory.evaluate import Answering, EvaluateConfig
 from skillfactory.evaluation import NUMBERS, evaluate
 from skillfactory.flow import Request
-from skillfactory.inventory import FINDINGS, JUDGE, Inventory, inventory
 from skillfactory.seeds import rng
-from skillfactory.showing import Judging, SkillsConfig
 from skillfactory.skills.implicit import load_rules
+from skillfactory.usage.inventory import FINDINGS, JUDGE, Inventory, inventory
+from skillfactory.usage.options import Judging, SkillsConfig
 
 CASES = Path(__file__).parent / "cases" / "implicit.json"
 SUITE = """
