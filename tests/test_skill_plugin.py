@@ -23,7 +23,9 @@ from skillfactory.curation import curate
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions
 from skillfactory.errors import ConfigError
 from skillfactory.flow import Request
+from skillfactory.gathering.pages import gathered
 from skillfactory.markup import final_answer, neutral, parse
+from skillfactory.outputs import outputs
 from skillfactory.records import Check, Kind
 from skillfactory.report import Example
 from skillfactory.report.passages import passages
@@ -212,6 +214,12 @@ def test_pages_show_a_block_as_what_it_is() -> None:
     text = f"<think>\n<subgoals>\nPlan: add.\n</subgoals>\n{sample}\n</think>\n\nSo:\n\n<answer>\n7\n</answer>"
     found = [(heading, text[start:end]) for _, heading, start, end in passages(Example("2 + 5?", "7", text)) if heading]
     assert found[:2] == [("Skill: subgoals", "Plan: add."), ("Attempt 1: not checked", "Execute: 7.\n<answer>7</answer>")]
+    own = Example("2 + 5?", "7", text.replace("subgoals", "nothing"), skills=("nothing",))
+    assert [(class_, heading) for class_, heading, _, _ in passages(own)][:3] == [
+        ("tags", ""),
+        ("skill", "Skill: nothing"),
+        ("tags", ""),
+    ]
 
 
 def told(line: str, changes: dict[str, str]) -> list[str]:
@@ -257,3 +265,23 @@ def test_the_manual_adds_a_skill_as_written(
     responses = rows(tmp_path / "runs/judged/responses")
     assert skills["estimate"]["untagged"] == sum("Estimate" in row["text"] for row in responses) / len(responses) > 0
     assert all(dict(row["blocks"]) == {"subgoals": 0, "estimate": 0} for row in responses)
+    assert main(["report", "traces", "--output", "page.html", "--quiet"]) == 0
+    (selection,) = gathered(["traces"], outputs(["traces"])).selections
+    seen = sum(len(each.attempts) for each in selection.examples)
+    assert Path("page.html").read_text("utf-8").count("Skill: estimate</p>") == seen > 5
+
+
+def tagged(request: Request) -> str:
+    """A response with a block of the skill `nothing`."""
+    return "<think>\n<nothing>\nhm\n</nothing>\n<sample>\n7\n<answer>7</answer>\n</sample>\n</think>\nSo:\n<answer>7</answer>"
+
+
+def test_blocks_of_ones_own_skill_are_known_as_such_in_reports_of_evaluations(tmp_path: Path) -> None:
+    run, own = str(tmp_path / "run"), f"{__name__}:NOTHING"
+    asked = ["--task", "multiplication:2", "--questions", "3", "--samples", "1", "--skills", own]
+    scripted = ["--engine", "scripted", "--engine-option", f"answer={__name__}:tagged"]
+    assert main(["evaluate", "x", *asked, *scripted, "--output", run, "--quiet"]) == 0
+    assert main(["report", run, "--output", str(tmp_path / "page.html"), "--quiet"]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count("Skill: nothing</p>") == page.count("Attempt 1: wrong</p>") > 0
+    assert "Joining phrase</p>" not in page

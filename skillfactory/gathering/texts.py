@@ -21,7 +21,7 @@ from skillfactory.tasks.base import Task
 
 _GRADED = 64  # attempts of a response
 _BATCH = 64  # rows that are in memory at a time, with their texts
-_TEXTS = ("id", "question_id", "group", "text", "check", "stop", "tokens")
+_TEXTS = ("id", "question_id", "group", "text", "check", "stop", "tokens", "blocks")
 _ASKED = ("group", "id", "task", "level", "prompt", "answer", "facts")
 _TRACES = ("trace_id", "layout", "gold", "tokens", "answer", "conversations", "segments")
 Row = dict[str, Any]
@@ -93,7 +93,8 @@ class _Grader:
 
 
 def _example(row: Row, question: Question | None, grader: _Grader, seed: int | None) -> Example:
-    answers = list(_answers(row["text"]))
+    skills = tuple(name for name, _ in row.get("blocks") or ())  # all that were looked for, found or not
+    answers = list(_answers(row["text"], skills))
     graded: dict[str, bool | None] = {}
     if question is not None:
         there = (answer for answer in dict.fromkeys(answers) if answer is not None)
@@ -109,12 +110,13 @@ def _example(row: Row, question: Question | None, grader: _Grader, seed: int | N
         tokens=row.get("tokens"),
         cut=row["stop"] == Stop.LENGTH,
         name=row["id"],
+        skills=skills,
     )
 
 
-def _answers(text: str) -> Iterator[str | None]:
+def _answers(text: str, skills: tuple[str, ...]) -> Iterator[str | None]:
     """The answer of each attempt block, None where it has none, as in one that was cut off."""
-    blocks = [part for part in parse(text).parts if part.kind is Kind.ATTEMPT]
+    blocks = [part for part in parse(text, skills).parts if part.kind is Kind.ATTEMPT]
     for part in blocks[:_GRADED]:
         yield final_answer(text[part.start : part.end])[0]
 
@@ -157,4 +159,5 @@ def _trace(row: Row) -> Example:
         group=row["layout"],
         tokens=row["tokens"],
         name=row["trace_id"],
+        skills=tuple(dict.fromkeys(segment["skill"] for segment in row["segments"] if segment.get("skill"))),
     )

@@ -123,6 +123,7 @@ class Example:
     tokens: int | None = None
     cut: bool = False  # the token limit ended it
     name: str = ""  # its id, by which its run knows it
+    skills: tuple[str, ...] = ()  # the names of skills that it may show beside the shipped ones: their tags are read
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,11 @@ Passage = tuple[str, str, int, int]  # class, heading, start, end; without a hea
 def passages(example: Example) -> Iterator[Passage]:
     """The response cut into passages that cover all of it, in order; time is linear whatever the text."""
     text, at, attempts = example.response, 0, 0
-    parts = parse(text).parts
+    parts = parse(text, example.skills).parts
+    tags = (*_SKILLS, *example.skills)
     structured = any(part.kind in (Kind.ATTEMPT, Kind.REFLECTION) for part in parts)
     for part in parts:
-        yield from _between(text, at, part.start)
+        yield from _between(text, at, part.start, tags)
         at = part.end
         if part.kind is Kind.ATTEMPT:
             right = example.attempts[attempts] if attempts < len(example.attempts) else None
@@ -55,7 +56,7 @@ def passages(example: Example) -> Iterator[Passage]:
             yield *_graded("Text with its answer", example.right), part.start, part.end
         else:
             yield "open", "Text", part.start, part.end
-    yield from _between(text, at, len(text))
+    yield from _between(text, at, len(text), tags)
 
 
 def _graded(what: str, right: bool | None) -> tuple[str, str]:
@@ -63,11 +64,11 @@ def _graded(what: str, right: bool | None) -> tuple[str, str]:
     return "open" if right is None else _PASSED[right], f"{_SIGN[right]}{what}: {_PASSED[right]}"
 
 
-def _between(text: str, start: int, end: int) -> Iterator[Passage]:
+def _between(text: str, start: int, end: int, skills: tuple[str, ...]) -> Iterator[Passage]:
     """What no part holds: tags, and in a malformed response any words."""
     rest = text[start:end]
     if rest.strip():
-        yield ("open", "Outside of the format", start, end) if neutral(rest, _SKILLS).strip() else ("tags", "", start, end)
+        yield ("open", "Outside of the format", start, end) if neutral(rest, skills).strip() else ("tags", "", start, end)
 
 
 def response(example: Example, limit: int) -> Markup:
