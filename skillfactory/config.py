@@ -211,9 +211,16 @@ def _housed(values: Mapping[str, Any], homes: Mapping[str, Key], name: Callable[
 
 
 def construct(config_type: type[C], *layers: Mapping[str, Any]) -> C:
-    """A stage's configuration: its defaults, overridden by each layer of checked values in turn."""
+    """A stage's configuration: its defaults, overridden by each layer of checked values in turn.
+
+    A setting that `replaces` others does away with what earlier layers say of them.
+    """
     values: dict[str, Any] = {}
-    for setting in settings(config_type):
+    known = settings(config_type)
+    for place, layer in enumerate(layers):
+        gone = {other for setting in known if setting.name in layer for other in setting.metadata.get("replaces", ())}
+        layers = (*({k: v for k, v in each.items() if k not in gone} for each in layers[:place]), *layers[place:])
+    for setting in known:
         found = [layer[setting.name] for layer in layers if setting.name in layer]
         if not found:
             if setting.default is MISSING:

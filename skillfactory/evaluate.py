@@ -88,7 +88,12 @@ class EvaluateConfig:
         metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN"}
     )
     suite: str | None = field(
-        default=None, metadata={"help": "mini, paper, math, or a YAML file with groups", "shown": "mini, if no task is given"}
+        default=None,
+        metadata={
+            "help": "mini, paper, math, or a YAML file with groups",
+            "shown": "mini, if no task is given",
+            "replaces": ("task", "option"),
+        },
     )
     task: tuple[str, ...] = field(
         default=(),
@@ -96,6 +101,7 @@ class EvaluateConfig:
             "metavar": "NAME[:LEVEL][@N]",
             "help": "in place of a suite: a task, or module:object, its level, and how many questions",
             "shown": "the suite's",
+            "replaces": ("suite",),
         },
     )
     option: Mapping[str, Any] = field(

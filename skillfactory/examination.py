@@ -4,9 +4,9 @@ Beside plain sampling there is the retry outside of the model: sample, let the s
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from skillfactory.deck import clean
@@ -18,6 +18,7 @@ from skillfactory.seeds import derive
 from skillfactory.skills import Shown, shown
 from skillfactory.skills.base import Skill
 from skillfactory.tasks.base import Task
+from skillfactory.tasks.judging import Judging
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def respond(question: Question, how: Examination) -> Flow[Evaluated]:
                 asked[sample] = talks[sample].send(completion)
             except StopIteration as end:
                 ended[sample] = end.value
-    judge = cache(partial(how.task.check, question))
+    judge = Judging(partial(how.task.check, question))
     found = [_result(question, how, sample, ended[sample], judge) for sample in range(how.samples)]
     responses = tuple(item for item in found if isinstance(item, Response))
     return Evaluated(how.group, question, responses, tuple(item for item in found if isinstance(item, Drop)))
@@ -134,20 +135,19 @@ def _talk(question: Question, how: Examination, sample: int) -> Generator[Reques
     return tries
 
 
-def _result(
-    question: Question, how: Examination, sample: int, tries: Sequence[_Try], judge: Callable[[str], Grade]
-) -> Response | Drop:
+def _result(question: Question, how: Examination, sample: int, tries: Sequence[_Try], judge: Judging) -> Response | Drop:
     """The graded response of a sample; a drop if the engine failed on a part of it."""
     id = f"{how.group}/{question.id}/{sample}"
     made = [completion for each in tries for completion in each if completion is not None]
     lost = next((completion for completion in made if completion.stop is Stop.ERROR), None)
     if lost is not None:
         return Drop("evaluate", id, "engine_error", lost.error)
-    attempts = [_attempt(f"{id}/{number}", question, each.attempt, judge) for number, each in enumerate(tries)]
+    attempts = [_attempt(f"{id}/{number}", question, each.attempt) for number, each in enumerate(tries)]
     # The one that was found Correct is the last; where none was, the last that has an answer counts.
     final = next((attempt for attempt in reversed(attempts) if attempt.answer is not None), attempts[-1])
+    grade = Grade(final.check, final.reason) if final.answer is None else judge(final.answer)
     text = _written(attempts, tries, final.answer or "") if how.retry else final.text
-    skills = shown(text, lambda answer: judge(answer).check, how.skills)
+    skills = shown(text, lambda answer: judge.attempt(answer).check, how.skills)
     return Response(
         id=id,
         question_id=question.id,
@@ -155,8 +155,8 @@ def _result(
         sample=sample,
         text=text,
         answer=final.answer,
-        check=final.check,
-        reason=final.reason,
+        check=grade.check,
+        reason=grade.reason,
         stop=final.stop,
         tokens=sum(completion.tokens for completion in made),
         prompt_tokens=sum(completion.prompt_tokens for completion in made),
@@ -166,11 +166,12 @@ def _result(
     )
 
 
-def _attempt(id: str, question: Question, completion: Completion, judge: Callable[[str], Grade]) -> Attempt:
+def _attempt(id: str, question: Question, completion: Completion) -> Attempt:
+    """The attempt in a completion; if it has an answer, that isn't graded yet."""
     text = clean(completion.text)
     answer, reason = final_answer(text)
-    grade = Grade(Check.MISSING, reason) if answer is None else judge(answer)
-    return Attempt(id, question.id, "", 0, text, answer, grade.check, grade.reason, completion.stop)
+    check = Check.MISSING if answer is None else Check.UNDECIDED
+    return Attempt(id, question.id, "", 0, text, answer, check, reason, completion.stop)
 
 
 def _written(attempts: Sequence[Attempt], tries: Sequence[_Try], answer: str) -> str:

@@ -1,5 +1,6 @@
 """Stored responses → numbers per group and per kind, None where one is undefined; `docs/evaluation.md` says what each is."""
 
+import re
 import unicodedata
 from array import array
 from collections import Counter
@@ -28,7 +29,7 @@ from skillfactory.stats import (
     spread_of,
 )
 from skillfactory.suites import Group
-from skillfactory.tasks.numbers import MAX_CHARS, exact, unwrapped
+from skillfactory.tasks.numbers import amount, unwrapped
 
 VERDICTS = ("true_correct", "false_correct", "true_incorrect", "false_incorrect", "no_verdict")
 # number: the column whose mean it is, over the responses where that isn't None
@@ -76,6 +77,11 @@ COLUMNS = (
 )
 Statistic = tuple[str, str]  # which number, and its k if it has one
 MAX_BALLOT = 1000  # characters; what is longer votes for itself as it stands
+_CHOICE = re.compile(r"(\([A-Za-z]\)|[A-J][).:])\s+[^\W_]")  # a letter and what the choice says
+_FRACTION = re.compile(r"\\[dtc]frac(?![a-z])")
+_SPACING = re.compile(r"\\(?:left|right)(?![a-z])|\\[!,;:]")
+_ATOM = r"-?(?:[0-9]+|\\?[a-z]+)"
+_RATIO = re.compile(rf"([+-]?)\\frac(?:\{{({_ATOM})\}}\{{({_ATOM})\}}|([0-9])([0-9]))")  # the whole of an answer
 
 
 @lru_cache(maxsize=4096)
@@ -83,11 +89,18 @@ def ballot(answer: str) -> str:
     """What an answer votes for: answers with the same ballot are the same answer, whatever the gold one is.
 
     Boxes, dollar signs and bold type around the whole of it, white space, upper case, the width of characters and a full stop
-    at the end don't count, nor do the brackets of a lone letter; a number votes for its value, so 1,000.0 is 1000.
+    at the end don't count, nor do the brackets of a lone letter and what a choice says after its letter; a number votes for its
+    value, so 1,000.0 is 1000, and a sign for money or percent beside it doesn't count. A fraction in LaTeX is as 1/2.
     """
-    bare = unwrapped(answer).removesuffix(".") if len(answer) <= MAX_BALLOT else answer
-    text = "".join(unicodedata.normalize("NFKC", bare).casefold().split())
-    value = exact(text) if len(text) <= MAX_CHARS else None
+    if len(answer) > MAX_BALLOT:
+        return "".join(unicodedata.normalize("NFKC", answer).casefold().split())
+    bare = unwrapped(unwrapped(answer).removesuffix("."))
+    choice = _CHOICE.match(bare)
+    text = "".join(unicodedata.normalize("NFKC", choice[1] if choice else bare).casefold().split())
+    text = _SPACING.sub("", _FRACTION.sub(r"\\frac", text)).replace("{,}", ",")
+    whole = _RATIO.fullmatch(text)
+    text = f"{whole[1]}{whole[2] or whole[4]}/{whole[3] or whole[5]}" if whole else text
+    value = amount(text)
     letter = text.strip("().:")
     return str(value) if value is not None else letter if len(letter) == 1 and letter.isalpha() else text
 

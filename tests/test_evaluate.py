@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import solver
+import yaml
 from test_kill_resume import environment, on_disk
 from test_run import contents
 from tiny_model import save_tiny_model
 
+from skillfactory.cli import main
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.evaluate import Answering, Asking, EvaluateConfig, Plain, flows
@@ -279,6 +281,20 @@ def voted(rows: Sequence[Mapping[str, Any]]) -> float:
         (("3 + 4", "3+4"), True),
         (("3 + 4", "4 + 3"), False),
         (("Cat", "cat"), True),
+        ((r"\frac{1}{2}", "1/2", r"\dfrac{1}{2}", r"$\tfrac12$", "0.5", r"\frac 1 2", r"\frac{2}{4}", "1/2."), True),
+        ((r"-\frac{1}{2}", "-1/2", r"\frac{-1}{2}"), True),
+        ((r"2\frac{1}{2}", "21/2"), False),
+        ((r"\frac{1}{2}", r"\frac{1}{3}"), False),
+        ((r"\frac{\pi}{2}", r"\pi/2", r"\dfrac{\pi}{2}"), True),
+        ((r"x + \dfrac{1}{2}", r"x+\frac{1}{2}"), True),
+        ((r"\left(1, 2\right)", r"(1,\,2)", "(1,2)"), True),
+        (("(1, 2)", "(1, 3)"), False),
+        (("(B) a red cat", "B", "B. a red cat", "B) cat", r"\text{(B)}", "B: red"), True),
+        (("(B) a red cat", "(C) a red cat"), False),
+        (("(x) + 3", "x"), False),
+        (("50%", "50", r"50\%", "$50", r"\$50.00"), True),
+        (("50%", "0.5"), False),
+        ((r"1{,}000", "1000"), True),
         (("A", "B"), False),
         (("12", "1 2 3"), False),
         (("x" * 2000, "x" * 2001), False),
@@ -505,6 +521,27 @@ def test_a_suite_and_tasks_at_once_and_options_without_a_task_are_refused(suite:
         config(suite, task=("countdown",))
     with pytest.raises(ConfigError, match="--option is given without --task"):
         config(suite, option={"use_all": "true"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "asked"),
+    [
+        ("suite: paper", ("--task", "countdown:4@5"), (None, ["countdown:4@5"])),
+        ("task: sums\n  option: {a: 1}", ("--suite", "math"), ("math", [])),
+        ("suite: paper", ("--samples", "2"), ("paper", [])),
+    ],
+)
+def test_what_to_ask_on_the_command_line_takes_the_place_of_what_the_recipe_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, flags: tuple[str, ...], asked: tuple[str, list[str]]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"evaluate:\n  model: m\n  output: o\n  top_k: 20\n  {recipe}\n", "utf-8")
+    assert main(["evaluate", "--recipe", str(path), *flags, "--show-recipe"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)["evaluate"]
+    assert (shown["suite"], shown["task"]) == asked
+    assert shown["decoding"]["top_k"] == 20
+    assert main(["evaluate", "m", "--output", "o", "--suite", "math", "--task", "countdown:4@5"]) != 0
+    assert "say what to ask with one of them" in capsys.readouterr().err
 
 
 def test_a_model_trained_again_in_its_folder_is_another_model(suite: Path) -> None:

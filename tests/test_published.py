@@ -145,6 +145,17 @@ def test_released_data_are_measured_by_what_they_say_and_go_back_as_they_came(tm
     assert after == before
 
 
+def test_tasks_whose_names_differ_in_odd_signs_alone_stay_two_groups(tmp_path: Path) -> None:
+    wrong = row(model_responses__eval_is_correct=[False] * 3)
+    tasks = ["math/500", "math 500", "math-500-2", "x" * 70 + "1", "x" * 70 + "2"]
+    rows = [{**(row() if n == 0 else wrong), "task": task, "question": f"{n}"} for n, task in enumerate(tasks)]
+    groups = exchanged(written(tmp_path / "in" / "a.parquet", *rows), tmp_path / "run").numbers["groups"]
+    assert [group["task"] for group in groups] == tasks
+    assert [group["name"] for group in groups] == ["math-500", "math-500-2", "math-500-2-2", "x" * 64, "x" * 62 + "-2"]
+    assert [group["accuracy"]["value"] for group in groups] == [pytest.approx(1 / 3), 0, 0, 0, 0]
+    assert [group["questions"] for group in groups] == [1] * 5
+
+
 def test_an_import_that_is_done_is_done_and_another_file_is_another_run(tmp_path: Path) -> None:
     exchanged(written(tmp_path / "a.parquet", row()), tmp_path / "run")
     assert exchanged(tmp_path / "a.parquet", tmp_path / "run").nothing_to_do

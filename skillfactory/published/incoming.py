@@ -8,9 +8,10 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,19 @@ def _groups(parts: Sequence[Path], kinds: Mapping[str, str]) -> dict[str, Group]
         if task not in tasks:
             raise unknown("task of --kind", task, tasks)
     found = {}
+    taken = set(known)
     for task in tasks:
-        name = re.sub(r"[^\w.+-]+", "-", task)[:64] or "task"
+        name = task if task in known else _free(re.sub(r"[^\w.+-]+", "-", task)[:64] or "task", taken)
+        taken.add(name)
         group = known.get(task) or Group(name, name, task, part="all")
         found[task] = group if task not in kinds else from_options(Group, {**dump(group), "kind": kinds[task]}, "--kind:")
     return found
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """`name`, with a number after it if another task has it: `math/500` and `math 500` are two."""
+    names = (f"{name[: 63 - len(str(number))]}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in names if each not in taken)
 
 
 def _stage(source: Path, parts: Sequence[Path], groups: Mapping[str, Group], about: Mapping[str, Any]) -> Stage[Evaluated]:

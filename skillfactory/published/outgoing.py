@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -33,6 +34,7 @@ from skillfactory.skills.shown import MAX_ATTEMPTS
 from skillfactory.suites import Group
 from skillfactory.tasks import resolve
 from skillfactory.tasks.base import Task
+from skillfactory.tasks.judging import Judging
 
 TURN = pa.struct({"content": pa.string(), "role": pa.string()})
 KINDS: Mapping[str, pa.DataType] = {
@@ -151,12 +153,8 @@ def _sample(response: Mapping[str, Any]) -> dict[str, Any]:
 
 def _grades(task: Task, question: Question, answers: Sequence[Sequence[str]]) -> dict[str, Check]:
     """What the verifier finds of each different answer; of a response with very many, the first ones."""
-    found: dict[str, Check] = {}
-    for each in answers:
-        for answer in list(dict.fromkeys(each))[:MAX_ATTEMPTS]:
-            if answer not in found:
-                found[answer] = task.check(question, answer).check
-    return found
+    judge = Judging(partial(task.check, question))
+    return {answer: judge.attempt(answer).check for each in answers for answer in [*dict.fromkeys(each)][:MAX_ATTEMPTS]}
 
 
 def _answers(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from skillfactory.records import Check, Kind, Question
 from skillfactory.rows import columns_of, read_batches
 from skillfactory.skills import shown
 from skillfactory.tasks import resolve
+from skillfactory.tasks.judging import Judging
 from skillfactory.tracefiles import TraceFiles
 from skillfactory.usage.options import SkillsConfig, Text
 
@@ -95,7 +96,8 @@ def _judges(run: Path) -> Callable[[str, str], Callable[[str], Check]]:
         def asked() -> Question:
             return tasks[group].question(json.loads(facts[group, id]))
 
-        return lambda answer: tasks[group].check(asked(), answer).check
+        judging = Judging(lambda answer: tasks[group].check(asked(), answer))
+        return lambda answer: judging.attempt(answer).check
 
     return judge
 
