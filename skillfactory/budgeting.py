@@ -23,11 +23,12 @@ from skillfactory.progress import Progress
 from skillfactory.records import Check, Stop
 from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
-from skillfactory.stats import Estimate, clustered_share, difference
+from skillfactory.stats import Estimate, clustered_share, difference, mean_of_shares
 from skillfactory.suites import Group
-from skillfactory.summary import Summary, columns, funnel, percent, worked
+from skillfactory.summary import Summary, columns, funnel, interval, percent, worked
 
 NUMBERS = "budget.json"
+ALL = "all"  # in place of a kind: the groups of all kinds
 _TEXT, _NUMBER, _FLAG, _SHARE = pa.string(), pa.int64(), pa.bool_(), pa.float64()
 _ROUND = {  # columns of a round beside those that name its response
     **{"round": _NUMBER, "budget": _NUMBER, "text": _TEXT, "answer": _TEXT, "check": _TEXT, "reason": _TEXT, "stop": _TEXT},
@@ -44,6 +45,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "votes": pa.schema({**_VOTER, "closed_answer": _TEXT, "closed_check": _TEXT, "closed_tokens": _NUMBER}),
     "drops": EVALUATED["drops"],
 }
+_GAINS = {"gain": ("forcing", "vote"), "closed_gain": ("closed", "closed_vote")}
 Row = Mapping[str, Any]
 
 
@@ -57,12 +59,12 @@ def budget(config: BudgetConfig, progress: Progress | None = None, engine: Calla
     sizes = [group.questions for group in groups]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     starter = engine or opener(answering(config.generation, config.model))
-    outcome = worked(config.output, stage, flows(config, groups), starter, progress, total)
     forcing = config.forcing
+    outcome = worked(config.output, stage, flows(config, groups), lambda: forcing.writable(starter()), progress, total)
     about = {"model": config.model, "suite": config.evaluation().asks, "seed": config.seed, "stamp": stage.stamp}
     how = {"budgets": list(forcing.budgets), "trigger": forcing.words, "close": forcing.close, "vote": forcing.vote}
     rows = read_responses(config.output, tuple(name for name in SCHEMAS["responses"].names if name != "text"))
-    numbers = {**about, **how, "groups": measured(groups, rows, outcome.counts)}
+    numbers = {**about, **how, **measured(groups, rows, outcome.counts)}
     write_text(config.output / NUMBERS, json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
     funnels = tuple(funnel("budget", unit, outcome.counts) for unit in ("questions", "responses"))
     return Summary(config.output, numbers, columns(table(numbers)), funnels, outcome)
@@ -172,26 +174,47 @@ class _Round:
     def numbers(self) -> dict[str, Any]:
         """The numbers of this budget, None for a way that wasn't gone."""
         found = {name: course.numbers() if course.shares else None for name, course in self.ways.items()}
-        gains = {"gain": _gain(self.ways["forcing"], self.ways["vote"])}
-        gains["closed_gain"] = _gain(self.ways["closed"], self.ways["closed_vote"])
         means = {name: value / self._n for name, value in sorted(self._sums.items())}
-        return {**found, **gains, **means, "unanswered": {name: n / self._n for name, n in sorted(self._reasons.items())}}
+        unanswered = {name: n / self._n for name, n in sorted(self._reasons.items())}
+        return {**found, **_gains([self]), **means, "unanswered": unanswered}
 
 
-def _gain(course: Course, vote: Course) -> dict[str, Any] | None:
-    """How much more often forcing is right than the vote, paired by question."""
-    if not course.shares or not vote.shares:
-        return None
-    forced, voted = ([np.asarray(way.shares)[None, :]] for way in (course, vote))
-    return _plain(difference(forced, voted))
+def _gains(rounds: Sequence[_Round]) -> dict[str, Any]:
+    """How much more often forcing is right than the vote, in the mean over groups, paired by question; None without a vote."""
+    found: dict[str, Any] = {}
+    for name, ways in _GAINS.items():
+        forced, voted = ([np.asarray(each.ways[way].shares)[None, :] for each in rounds] for way in ways)
+        gone = all(table.size for table in (*forced, *voted))
+        found[name] = _plain(difference(forced, voted)) if gone else None
+    return found
+
+
+def _mean(rounds: Sequence[_Round]) -> dict[str, Any]:
+    """The means of what several groups came to at a budget, each counting the same."""
+    told = [each.numbers() for each in rounds]
+    found: dict[str, Any] = {}
+    for name in rounds[0].ways:
+        ways = [each[name] for each in told]
+        found[name] = None
+        if None not in ways:
+            accuracy = mean_of_shares([Estimate(**way.pop("accuracy")) for way in ways])
+            found[name] = {"accuracy": _plain(accuracy), **{key: _averaged([way[key] for way in ways]) for key in ways[0]}}
+    reasons = sorted({reason for each in told for reason in each["unanswered"]})
+    unanswered = {reason: _averaged([each["unanswered"].get(reason, 0.0) for each in told]) for reason in reasons}
+    means = {name: _averaged([each[name] for each in told]) for name in told[0] if name not in (*found, *_GAINS, "unanswered")}
+    return {**found, **_gains(rounds), **means, "unanswered": unanswered}
+
+
+def _averaged(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
     return {name: getattr(estimate, name) for name in ("value", "low", "high", "se", "n")}
 
 
-def measured(groups: Sequence[Group], rows: Iterable[Row], counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The numbers of every group, budget after budget. The rows of a question come one after the other."""
+def measured(groups: Sequence[Group], rows: Iterable[Row], counts: Mapping[str, int]) -> dict[str, Any]:
+    """The numbers of every group and every kind, budget after budget. The rows of a question come one after the other."""
     found: dict[str, dict[int, _Round]] = {group.name: {} for group in groups}
     questions: Counter[str] = Counter()
     responses: Counter[str] = Counter()
@@ -208,14 +231,31 @@ def measured(groups: Sequence[Group], rows: Iterable[Row], counts: Mapping[str, 
         sizes = {"questions": questions[group.name], "responses": responses[group.name]}
         curve = [{"budget": budget, **each.numbers()} for budget, each in sorted(found[group.name].items())]
         told.append({**about, **sizes, "failed": counts.get(f"failed/{group.name}", 0), "rounds": curve})
-    return told
+    return {"groups": told, "kinds": list(_kinds(told, found))}
+
+
+def _kinds(groups: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[int, _Round]]) -> Iterator[dict[str, Any]]:
+    """The means over the groups of each kind, and over all: each counts the same. No curve where one of them has none."""
+    kinds = {kind: [group for group in groups if group["kind"] == kind] for kind in dict.fromkeys(g["kind"] for g in groups)}
+    if len(kinds) > 1:
+        kinds[ALL] = list(groups)
+    for kind, members in kinds.items():
+        curves = [found[group["name"]] for group in members]
+        sizes = {name: sum(group[name] for group in members) for name in ("questions", "responses", "failed")}
+        rounds = [
+            {"budget": budget, **_mean([curve[budget] for curve in curves])}
+            for budget in sorted(curves[0])
+            if all(budget in curve for curve in curves)
+        ]
+        yield {"kind": kind, "groups": [group["name"] for group in members], **sizes, "rounds": rounds}
 
 
 def table(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The numbers as rows of cells: one for every group and budget."""
+    """The numbers as rows of cells: one for every group and budget, and for every kind of several groups."""
     head = ("group", "budget", "n", "tokens", "forced %", "95 %", "vote %", "95 %", "samples", "gain", "95 %")
     yield (*head, "closed %", "tokens", "vote %", "attempts", "cut %", "no room %")
-    for group in numbers["groups"]:
+    kinds = [{**kind, "name": f"mean {kind['kind']}"} for kind in numbers["kinds"] if len(kind["groups"]) > 1]
+    for group in (*numbers["groups"], *kinds):
         for each in group["rounds"]:
             vote, closed, other = each["vote"], each["closed"], each["closed_vote"]
             yield (
@@ -237,6 +277,4 @@ def table(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _interval(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
-    if estimate is None:
-        return "-", "-"
-    return percent(estimate["value"]), f"{percent(estimate['low'])} to {percent(estimate['high'])}"
+    return (percent(estimate["value"]), interval(estimate)) if estimate else ("-", "-")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from skillfactory.errors import ConfigError
 from skillfactory.records import Stop
@@ -145,6 +145,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Frees what it holds; what is in hand is abandoned."""
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """An engine that can tell beforehand which texts its model has tokens for."""
+
+    def unwritable(self, text: str) -> str:
+        """Why the model's turn can't go on with `text`; "" if it can."""
 
 
 class Store(Protocol):

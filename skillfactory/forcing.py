@@ -8,7 +8,7 @@ from typing import NamedTuple
 from skillfactory.deck import clean
 from skillfactory.errors import ConfigError
 from skillfactory.examination import Examination
-from skillfactory.flow import Completion, Flow, Request, Start, together
+from skillfactory.flow import Completion, Engine, Flow, Request, Start, Writer, together
 from skillfactory.markup import final_answer
 from skillfactory.measure import ballot
 from skillfactory.records import Check, Drop, Grade, Question, Stop
@@ -58,6 +58,17 @@ class Forcing:
     def words(self) -> str:
         """The trigger's text."""
         return TRIGGERS.get(self.trigger, self.trigger)
+
+    def writable(self, engine: Engine) -> Engine:
+        """The engine, if its model can write the trigger and what closes; ConfigError otherwise, before a text is paid for."""
+        closings = (*_CLOSINGS.values(), _ANSWER) if self.close else ()
+        for text in (self.words, *closings):
+            if text and isinstance(engine, Writer) and (why := engine.unwritable(text)):
+                engine.close()
+                if text in closings:
+                    raise ConfigError(f"close: {why}; leave it at 0")
+                raise ConfigError(f"trigger: {why}; give words that the model writes, or sample where it knows that tag")
+        return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +201,9 @@ class _Sample:
             left = budget - sum(state.tokens for state in states)
             start = Start(made.ids or (), END, self.forcing.words)
             (went,) = _whole((yield [self._on(start, left, self._seed("round", number), ids=True)]))
-            if went.tokens:
-                made = went
-            states.append(_State(made, went.tokens, went.forced if went.tokens else 0, no_room=not went.tokens))
+            no_room = _no_room(went)
+            made = made if no_room else went
+            states.append(_State(made, went.tokens, 0 if no_room else went.forced, no_room))
         return states
 
     def _on(self, start: Start, limit: int, seed: int, ids: bool = False) -> Request:
@@ -213,7 +224,7 @@ class _Sample:
         came = _whole((yield list(asked.values()))) if asked else ()
         for n, made in zip(asked, came, strict=True):
             answer, grade = _graded(made.text, self.judge)
-            found[n] = Closed(answer, grade.check, made.tokens + made.forced if made.tokens else 0)
+            found[n] = Closed(answer, grade.check, 0 if _no_room(made) else made.tokens + made.forced)
         return [found[n] for n in range(len(texts))]
 
     def _voters(self, states: Sequence[_State], closings: Sequence[Closed | None]) -> Flow[list[Voter]]:
@@ -229,7 +240,8 @@ class _Sample:
             short = max(goal - cost for goal, cost in zip(goals, costs, strict=True))
             if short <= 0:
                 break
-            count = min(MAX_VOTERS - len(voters), max(1, short * len(voters) // max(costs)))
+            wanting = short * len(voters) // max(costs) if any(costs) else len(voters)  # empty texts cost nothing
+            count = min(MAX_VOTERS - len(voters), max(1, wanting))
             numbers = range(len(voters), len(voters) + count)
             wanted = bool(self.forcing.close)
             made = _whole((yield [replace(self.first, seed=self._seed("vote", n), ids=wanted) for n in numbers]))
@@ -277,6 +289,11 @@ def _whole(completions: Sequence[Completion]) -> Sequence[Completion]:
     return completions
 
 
+def _no_room(made: Completion) -> bool:
+    """Whether the model's context left nothing of a text to be made. A text that ended at once is empty by its own choice."""
+    return made.full and not made.tokens
+
+
 def _graded(text: str, judge: Judge) -> tuple[str | None, Grade]:
     """The final answer of a text as it stands and what the verifier finds."""
     answer, reason = final_answer(clean(text))
@@ -295,8 +312,12 @@ def bought(voters: Sequence[Voter], tokens: int, closed: bool = False) -> Vote:
     """The vote of as many samples, in order, as `tokens` pay for; `closed` lets each be made to answer, at its cost.
 
     The sample that is paid for in part takes part with the chance of that part, so that the vote costs the same in the mean.
-    The first one always votes.
+    The first one always votes: where its closing is paid for in part, as it stands with the chance of the other part.
     """
+    begun = voters[0].tokens
+    if closed and begun <= tokens < _cost(voters[0], closed):
+        plain, made = majority(voters[:1]), majority(voters[:1], closed)
+        return Vote(plain + (tokens - begun) / (_cost(voters[0], closed) - begun) * (made - plain), 1, tokens)
     cost, n = 0, 0
     while n < len(voters) and (n == 0 or cost + _cost(voters[n], closed) <= tokens):
         cost += _cost(voters[n], closed)

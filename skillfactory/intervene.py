@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -54,7 +54,9 @@ class InterveneConfig:
         },
     )
     samples: int = field(default=1, metadata={"help": "continuations of each way, and of the reflection as it was"})
-    max_tokens: int | None = field(default=None, metadata={"help": "new tokens of a continuation", "shown": "as in the run"})
+    max_tokens: int | None = field(
+        default=None, metadata={"help": "new tokens of a continuation", "shown": "what the kept text left"}
+    )
     seed: int = field(default=0, metadata={"help": "seed of places, swaps and continuations"})
     generation: Answering = field(default_factory=Answering)
 
@@ -75,7 +77,7 @@ class Given:
     sample: int
     text: str
     answer: str | None
-    check: Check
+    tokens: int | None  # None where nobody counted, as in imported data
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Intervention:
     task: Task
     ask: Callable[[Question], tuple[Message, ...]]
     sampling: Sampling
+    kept_counts: bool  # whether the kept text takes its tokens off the limit
     ways: tuple[Way, ...]
     samples: int
     seed: int
@@ -236,7 +239,7 @@ def intervene(question: Question, given: Sequence[Given], how: Intervention) -> 
         id = each.response.id
         if completion.stop is Stop.ERROR:
             lost[id] = Drop("intervene", id, "engine_error", completion.error)
-        elif not completion.tokens:
+        elif completion.full and not completion.tokens:
             lost.setdefault(id, Drop("intervene", id, "no_room", completion.error))
     continued = tuple(
         _continued(question, how.group, each, completion, judge)
@@ -255,6 +258,10 @@ def _asked(question: Question, response: Given, how: Intervention) -> list[_Aske
     others = [spare for spare in how.pool if spare.question_id != question.id]
     spare = rng(how.seed, response.id, "swap").choice(others) if others else None
     before = step(response.text, response.text[: place.end].count("<sample>"))
+    limit = how.sampling.max_tokens
+    if how.kept_counts and response.tokens is not None:  # the same for all ways, so that they differ in nothing else
+        limit = max(1, limit - round(response.tokens * place.end / len(response.text)))
+    sampling = replace(how.sampling, max_tokens=limit)
     asked = []
     for way in (CONTROL, *how.ways):
         changed = treated(response.text, place, way, spare)
@@ -263,7 +270,7 @@ def _asked(question: Question, response: Given, how: Intervention) -> list[_Aske
         text, said = changed
         for number in range(how.samples):
             seed = derive(how.seed, response.id, "intervene", way, number)
-            request = Request(how.ask(question), how.sampling, seed, Start(then=text))
+            request = Request(how.ask(question), sampling, seed, Start(then=text))
             asked.append(_Asked(response, place.verdict, before, way, number, said, text.count("<sample>"), request))
     return asked
 
@@ -272,6 +279,7 @@ def _continued(question: Question, group: str, asked: _Asked, made: Completion, 
     response, text = asked.response, clean(made.text)
     answer, reason = final_answer(text)
     grade = Grade(Check.MISSING, reason) if answer is None else judge(answer)
+    before = Check.MISSING if response.answer is None else judge(response.answer).check  # not the run's: one verifier for both
     now = step(text, asked.attempts)
     return Continued(
         response.id,
@@ -290,7 +298,7 @@ def _continued(question: Question, group: str, asked: _Asked, made: Completion, 
         grade.reason,
         made.stop,
         response.answer,
-        response.check,
+        before,
         now is not asked.original_step,
         _voted(answer) != _voted(response.answer),
         made.key,

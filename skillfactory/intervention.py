@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skillfactory.config import checked, construct
+from skillfactory.curate import sources
 from skillfactory.errors import ConfigError, InputError, unknown
 from skillfactory.evaluate import Plain
 from skillfactory.evaluation import SCHEMAS as EVALUATED
@@ -39,9 +40,9 @@ from skillfactory.records import Check, Question
 from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.seeds import derive
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
-from skillfactory.stats import Estimate, clustered_share, difference
+from skillfactory.stats import Estimate, clustered_share, difference, mean_of_shares
 from skillfactory.suites import Group
-from skillfactory.summary import Summary, columns, funnel, percent, worked
+from skillfactory.summary import Summary, columns, funnel, interval, percent, worked
 from skillfactory.tasks import resolve
 from skillfactory.tasks.base import Task
 
@@ -101,7 +102,7 @@ def intervention(
     begun = _flows(config, groups, state["run"]["settings"])
     outcome = worked(config.output, stage, begun, engine or opener(generation), progress, None)
     about = {"run": str(config.run), "model": model, "seed": config.seed, "stamp": stage.stamp, "samples": config.samples}
-    numbers = {**about, "groups": measured(groups, config.ways, _stored(config.output))}
+    numbers = {**about, **measured(groups, config.ways, _stored(config.output))}
     write_text(config.output / NUMBERS, json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
     funnels = (funnel("intervene", "responses", outcome.counts),)
     return Summary(config.output, numbers, columns(table(numbers)), funnels, outcome)
@@ -112,9 +113,11 @@ def _state(run: Path) -> dict[str, Any]:
     try:
         state = {"run": json.loads((run / "run.json").read_text("utf-8"))}
         state["numbers"] = json.loads((run / "evaluation.json").read_text("utf-8"))
-        retry = state["run"]["settings"]["retry"]
+        retry, finished = state["run"]["settings"]["retry"], state["run"]["finished"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}: expected a finished run of `skillfactory evaluate` ({error})") from error
+    if not finished:
+        raise InputError(f"{run}: the evaluation isn't finished; `skillfactory evaluate` with its options goes on with it")
     if retry:
         raise InputError(f"{run}: its responses were retried outside of the model, so none of them is one text to go on with")
     return state
@@ -131,7 +134,8 @@ def _chosen(config: InterveneConfig) -> tuple[Group, ...]:
 
 def _settings(config: InterveneConfig, stamp: str, groups: Sequence[Group]) -> dict[str, Any]:
     own = {name: getattr(config, name) for name in ("questions", "samples", "max_tokens", "seed")}
-    return {"run": stamp, "groups": [group.name for group in groups], "ways": list(config.ways), **own}
+    source = sources(*(name for group in groups for name in (group.task, *group.option.values())))
+    return {"run": stamp, "groups": [group.name for group in groups], "ways": list(config.ways), **own, "source": source}
 
 
 def _flows(config: InterveneConfig, groups: Sequence[Group], settings: Mapping[str, Any]) -> Iterator[Flow[Intervened]]:
@@ -146,7 +150,15 @@ def _flows(config: InterveneConfig, groups: Sequence[Group], settings: Mapping[s
         pool = _pool(config.run, group.name, config.seed) if "swap" in config.ways else ()
         ask = _ask(task, variant)
         hows[group.name] = Intervention(
-            group.name, task, ask, plain.sampling(limit), config.ways, config.samples, config.seed, pool
+            group.name,
+            task,
+            ask,
+            plain.sampling(limit),
+            config.max_tokens is None,
+            config.ways,
+            config.samples,
+            config.seed,
+            pool,
         )
     return _begun(config, hows)
 
@@ -158,14 +170,14 @@ def _ask(task: Task, variant: Variant | None) -> Callable[[Question], tuple[Mess
 
 
 def _begun(config: InterveneConfig, hows: Mapping[str, Intervention]) -> Iterator[Flow[Intervened]]:
-    needed = ("id", "question_id", "group", "sample", "text", "answer", "check")
+    needed = ("id", "question_id", "group", "sample", "text", "answer", "tokens")
     questions = _questions(config.run)
     taken: Counter[str] = Counter()
     for (name, id), rows in groupby(read_responses(config.run, needed), key=itemgetter("group", "question_id")):
         question = next((each for group, each in questions if (group, each.id) == (name, id)), None)
         if question is None:
             raise InputError(f"{config.run}: has responses to the question {id}, which its table of questions doesn't hold")
-        given = [Given(row["id"], row["sample"], row["text"], row["answer"], Check(row["check"])) for row in rows]
+        given = [Given(row["id"], row["sample"], row["text"], row["answer"], row["tokens"]) for row in rows]
         if name in hows and (config.questions is None or taken[name] < config.questions):
             taken[name] += 1
             yield intervene(question, given, hows[name])
@@ -206,31 +218,38 @@ class _Way:
 
     def __init__(self) -> None:
         self.shares = {name: array("d") for name in SHARES}
-        self._after: Counter[tuple[str, str]] = Counter()
-        self._n = 0
+        self.after: Counter[tuple[str, str]] = Counter()
+        self.n = 0
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Takes the continuations of one question."""
-        self._n += len(rows)
+        self.n += len(rows)
         for name, holds in SHARES.items():
             self.shares[name].append(sum(map(holds, rows)) / len(rows))
-        self._after.update((row["verdict"], row["step"]) for row in rows)
-
-    def numbers(self, control: "_Way") -> dict[str, Any]:
-        """The shares with their intervals and what is more or less than in the control, paired by question."""
-        shares = {name: _plain(clustered_share(np.asarray(values))) for name, values in self.shares.items()}
-        more = {}
-        if self is not control:
-            for name, values in self.shares.items():
-                pair = [np.asarray(each)[None, :] for each in (values, control.shares[name])]
-                more[name] = _plain(difference([pair[0]], [pair[1]]))
-        said = sorted({verdict for verdict, _ in self._after})
-        after = {verdict: {step.value: self._after[verdict, step.value] for step in Step} for verdict in said}
-        return {"continuations": self._n, **shares, "against_control": more or None, "steps_after": after}
+        self.after.update((row["verdict"], row["step"]) for row in rows)
 
 
-def measured(groups: Sequence[Group], ways: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The numbers of every group and way. The rows of a question come one after the other."""
+def _numbers(ways: Sequence[_Way], controls: Sequence[_Way]) -> dict[str, Any]:
+    """The shares of a way in one group or in the mean over several, and what is more or less than in the controls.
+
+    With intervals, paired by question; continuations and steps are summed up.
+    """
+    shares, more = {}, {}
+    for name in SHARES:
+        own, kept = ([np.asarray(way.shares[name]) for way in each] for each in (ways, controls))
+        shares[name] = _plain(mean_of_shares([clustered_share(values) for values in own]))
+        if ways is not controls:
+            more[name] = _plain(difference([values[None, :] for values in own], [values[None, :] for values in kept]))
+    steps = sum((way.after for way in ways), Counter[tuple[str, str]]())
+    after = {
+        verdict: {step.value: steps[verdict, step.value] for step in Step} for verdict in sorted({said for said, _ in steps})
+    }
+    about = {"continuations": sum(way.n for way in ways), **shares}
+    return {**about, "against_control": more or None, "steps_after": after}
+
+
+def measured(groups: Sequence[Group], ways: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers of every group and way, and their means over kinds. A question's rows come one after the other."""
     found = {group.name: {way: _Way() for way in (CONTROL, *ways)} for group in groups}
     questions: Counter[str] = Counter()
     for (name, _), same in groupby(rows, key=itemgetter("group", "question_id")):
@@ -238,14 +257,20 @@ def measured(groups: Sequence[Group], ways: Sequence[str], rows: Iterable[Mappin
         ordered = sorted(same, key=itemgetter("way"))
         for way, members in groupby(ordered, key=itemgetter("way")):
             found[name][way].add(list(members))
-    told = []
-    for group in groups:
-        about = {"name": group.name, "kind": group.kind, "questions": questions[group.name]}
-        control = found[group.name][CONTROL]
-        if questions[group.name]:
-            about["ways"] = {way: each.numbers(control) for way, each in found[group.name].items()}
-        told.append(about)
-    return told
+
+    def told(names: Sequence[str]) -> dict[str, Any]:
+        about: dict[str, Any] = {"questions": sum(questions[name] for name in names)}
+        if not all(questions[name] for name in names):
+            return about
+        controls = [found[name][CONTROL] for name in names]
+        others = {way: [found[name][way] for name in names] for way in ways}
+        return {**about, "ways": {way: _numbers(each, controls) for way, each in {CONTROL: controls, **others}.items()}}
+
+    kinds = {kind: [group.name for group in groups if group.kind == kind] for kind in dict.fromkeys(g.kind for g in groups)}
+    return {
+        "groups": [{"name": group.name, "kind": group.kind, **told([group.name])} for group in groups],
+        "kinds": [{"kind": kind, "groups": names, **told(names)} for kind, names in kinds.items()],
+    }
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
@@ -253,10 +278,11 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def table(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The numbers as rows of cells: one for every group and way."""
+    """The numbers as rows of cells: one for every group and way, and for every kind of several groups."""
     names = {"changed_step": "step %", "changed_answer": "answer %", "right_to_wrong": "lost %", "wrong_to_right": "won %"}
     yield ("group", "way", "n", *(cell for name in names.values() for cell in (name, "more", "95 %")), "right %", "again %")
-    for group in numbers["groups"]:
+    kinds = [{**kind, "name": f"mean {kind['kind']}"} for kind in numbers["kinds"] if len(kind["groups"]) > 1]
+    for group in (*numbers["groups"], *kinds):
         for way, each in group.get("ways", {}).items():
             more = each["against_control"]
             cells = [_cells(each[name], more and more[name]) for name in names]
@@ -267,4 +293,4 @@ def table(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 def _cells(share: Mapping[str, Any], more: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if not more:
         return percent(share["value"]), "-", "-"
-    return percent(share["value"]), percent(more["value"]), f"{percent(more['low'])} to {percent(more['high'])}"
+    return percent(share["value"]), percent(more["value"]), interval(more)

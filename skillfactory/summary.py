@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skillfactory.errors import EngineError
 from skillfactory.flow import Engine, Flow
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
@@ -68,13 +69,23 @@ def worked(
     progress: Progress | None,
     total: int | None,
 ) -> Outcome:
-    """How a stage's flows ended in a run directory, with progress told in questions; see `run.carry_on`."""
+    """How a stage's flows ended in a run directory, with progress told in questions; see `run.carry_on`.
+
+    EngineError if no response was kept and the engine had failed: there is nothing to count then.
+    """
     bar = progress or Silent()
     bar.begin(stage.command, "questions", total)
     try:
-        return carry_on(output, stage, flows, engine, bar)
+        outcome = carry_on(output, stage, flows, engine, bar)
     finally:
         bar.end()
+    if outcome.tally.errors and not outcome.counts.get("responses/kept"):
+        reason, times = outcome.tally.errors.most_common(1)[0]
+        raise EngineError(
+            f"{output}: no response was kept; the engine gave up on {outcome.tally.errors.total():,} requests, {times:,} of "
+            f"them because: {reason or 'no reason given'}. The same command asks again"
+        )
+    return outcome
 
 
 def funnel(stage: str, unit: str, counts: Mapping[str, int]) -> Funnel:
@@ -97,3 +108,8 @@ def columns(rows: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 def percent(share: float | None) -> str:
     """A share as a cell."""
     return "-" if share is None else f"{100 * share:.1f}"
+
+
+def interval(estimate: Mapping[str, Any]) -> str:
+    """The ends of an estimate's interval as a cell; a dash if it has none, as of a single question."""
+    return "-" if estimate["low"] is None else f"{percent(estimate['low'])} to {percent(estimate['high'])}"

@@ -228,7 +228,8 @@ MODELS: Mapping[str, Command] = {
         "independent samples vote at the same number of measured tokens. Writes every round, the votes, and budget.json with "
         "both curves, accuracy against tokens, with intervals. A stopped or killed run goes on with the same command.",
         example="skillfactory budget grpo --suite mini --groups countdown-4 --budgets 256,512,1024 --output budget\n"
-        "skillfactory budget MODEL --suite paper --budgets 4096,8192 --trigger wait --close 64 --output budget",
+        "skillfactory budget MODEL --recipe recipes/paper/evaluate.yaml --output budget\n"
+        "skillfactory budget MODEL --suite paper --budgets 4096,8192 --trigger wait --close 64 --output waiting",
         resume="The same command goes on; no finished text is lost.",
         config=_budget_config,
         run=_budget,

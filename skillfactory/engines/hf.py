@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat, Opening
 from skillfactory.errors import ConfigError, EngineError, require
-from skillfactory.flow import Completion, Request, Sampling
+from skillfactory.flow import Completion, Request, Sampling, Start
 from skillfactory.hardware import threads_for
 from skillfactory.records import Stop
 
@@ -129,6 +129,10 @@ class TransformersEngine:
                 raise EngineError(f"out of memory with a batch of {len(rows)}; lower batch_size or max_tokens") from error
             self._batch = None if batch.over else (batch, rows)
         return ended
+
+    def unwritable(self, text: str) -> str:
+        """Why the model's turn can't go on with `text`; "" if it can (flow.Writer)."""
+        return self._chat.opening(Start(then=text)).error
 
     def close(self) -> None:
         """Lets go of the model and of what is in hand."""

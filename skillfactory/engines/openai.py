@@ -17,7 +17,7 @@ from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat, Opening
 from skillfactory.engines.wire import Again, outcome, pause, payload
 from skillfactory.errors import ConfigError, EngineError, require
-from skillfactory.flow import Completion, Request, failed
+from skillfactory.flow import Completion, Request, Start, failed
 from skillfactory.records import Stop
 
 _BODY_LIMIT = 16 * 2**20  # bytes; the longest texts of today's models are a hundredth of it
@@ -116,6 +116,10 @@ class OpenAIEngine:
                 raise item
         self._in_hand -= len(came)
         return [item for item in came if isinstance(item, Completion)]
+
+    def unwritable(self, text: str) -> str:
+        """Why the model's turn can't go on with `text`; "" if it can (flow.Writer), or if there is no tokenizer to ask."""
+        return "" if self._chat is None else self._chat.opening(Start(then=text)).error
 
     def close(self) -> None:
         """Breaks off what is in flight and ends the thread."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from skillfactory.embedded import located
 from skillfactory.engines.chat import Chat, Opening
 from skillfactory.errors import ConfigError, EngineError, require, unknown
-from skillfactory.flow import Completion, Request, failed
+from skillfactory.flow import Completion, Request, Start, failed
 from skillfactory.records import Stop
 
 _STOPS = {"stop": Stop.END, "length": Stop.LENGTH}
@@ -96,6 +96,10 @@ class VllmEngine:
                 raise EngineError("vLLM's engine died; its own messages above say why") from error
             if finished:
                 return [self._completion(*self._hand.pop(output.request_id), output) for output in finished]
+
+    def unwritable(self, text: str) -> str:
+        """Why the model's turn can't go on with `text`; "" if it can (flow.Writer)."""
+        return self._chat.opening(Start(then=text)).error
 
     def close(self) -> None:
         """Ends vLLM's processes; what is in hand is abandoned."""
