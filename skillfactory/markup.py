@@ -178,7 +178,7 @@ class Parsed:
 class _Grammar:
     """The tags to look for."""
 
-    opening: re.Pattern[str]  # of a block
+    opening: re.Pattern[str]  # of a block; a tag of thinking, which holds nothing by itself, has no group
     stray: re.Pattern[str]  # what may not stand outside of blocks and the answer
     ends: dict[str, re.Pattern[str]]  # skill → what ends its block: its closing tag, or the next attempt or reflection
 
@@ -187,34 +187,37 @@ class _Grammar:
 def _grammar(own: tuple[str, ...]) -> _Grammar:
     skills = tuple(dict.fromkeys((*SKILLS, *own)))
     return _Grammar(
-        re.compile(f"<({_any((*_BLOCKS, *skills))})>"),
-        re.compile(f"</?(?:{_any(('think', *_BLOCKS, *skills))})>"),
+        re.compile(f"<({_any((*_BLOCKS, *skills))})>|</?think>"),
+        re.compile(f"</?(?:{_any((*_BLOCKS, *skills))})>"),
         {skill: re.compile(f"</{re.escape(skill)}>|<(?:{_any(_BLOCKS)})>") for skill in skills},
     )
 
 
 _BLOCKS = {"sample": Kind.ATTEMPT, "reflect": Kind.REFLECTION}
 _GLUE, _OPTIONAL = Kind.GLUE, (Kind.GLUE, Kind.CLOSING)  # Python 3.11 takes its time to find a member of an enumeration
-_STRAY = re.compile(r"</?(?:think|sample|reflect)>")
+_STRAY = re.compile(r"</?(?:sample|reflect)>")
 _VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.SKILL, Kind.ANSWER)  # may hold tags of skills, as any other words
 
 
 def parse(text: str, own: tuple[str, ...] = ()) -> Parsed:
     """The parts of a response in the trace format, tolerant of any text: problems are named, never raised; time is linear.
 
-    `own`: skills in use beside those of `SKILLS`. A skill's block that isn't closed ends where the next attempt or reflection
-    begins. Problems: no_think, late_think, unclosed_think, unclosed_sample, unclosed_reflect, unclosed_SKILL, stray_tag,
-    no_answer, second_answer.
+    `own`: skills in use beside those of `SKILLS`. All up to the last `</think>` is thinking, as for `final_answer`, so that no
+    attempt is lost where a model thinks twice or late. A skill's block that isn't closed ends where the next attempt or
+    reflection begins. Problems: no_think, late_think, second_think, unclosed_think, unclosed_sample, unclosed_reflect,
+    unclosed_SKILL, stray_tag, no_answer, second_answer.
     """
     reading = _Reading(text, _grammar(own))
     start = text.find("<think>")
     if start != 0:
         reading.problems.append("no_think" if start < 0 else "late_think")
-    at = start + len("<think>") if start >= 0 else 0
-    end = text.find("</think>", at)
+    begun = start + len("<think>") if start >= 0 else 0
+    end = text.rfind("</think>")
     if end < 0:
         reading.problems.append("unclosed_think")
-    inside = end if end >= 0 else len(text)
+    if text.find("<think>", begun) >= 0 or text.find("</think>") != end:
+        reading.problems.append("second_think")
+    inside, at = end if end >= 0 else len(text), 0 if start > 0 else begun
     while at < inside:
         at = reading.block(at, inside)
     if end >= 0:
@@ -240,6 +243,8 @@ class _Reading:
         if not found:
             return inside
         tag, start = found.group(1), found.end()
+        if tag is None:
+            return start
         if tag in self.grammar.ends:
             return self._skill(tag, start, inside)
         close = self.text.find(f"</{tag}>", start, inside)

@@ -209,12 +209,37 @@ def test_removing_a_tag_never_makes_one() -> None:
         ("<think></think>", ("no_answer",)),
         ("<think></think><answer>1</answer><answer>2</answer>", ("second_answer",)),
         ("<think></sample></think><answer>1</answer>", ("stray_tag",)),
+        ("<think>a</think><think>b</think><answer>1</answer>", ("second_think",)),
+        ("<think><think>a</think><answer>1</answer>", ("second_think",)),
+        ("<think>a</think>b</think><answer>1</answer>", ("second_think",)),
+        ("<think>a</think><answer>1</answer><think>", ("second_think",)),
     ],
 )
 def test_problems_of_a_response_are_named(text: str, problems: tuple[str, ...]) -> None:
     parsed = parse(text)
     assert parsed.problems == problems
     assert not parsed.well_formed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think></think><think><sample>a <answer>4</answer></sample></think>so<answer>5</answer>",
+        "<sample>a <answer>4</answer></sample><think></think>so<answer>5</answer>",
+        "<think></think><sample>a <answer>4</answer></sample></think>so<answer>5</answer>",
+    ],
+)
+def test_no_attempt_is_lost_where_a_model_thinks_twice_or_late(text: str) -> None:
+    parts = [(part.kind, text[part.start : part.end]) for part in parse(text).parts]
+    assert parts == [(Kind.ATTEMPT, "a <answer>4</answer>"), (Kind.CLOSING, "so"), (Kind.ANSWER, "5")]
+
+
+@settings(max_examples=300, deadline=None)
+@given(hostile)
+def test_the_answer_that_is_parsed_is_the_final_answer(text: str) -> None:
+    found = [text[part.start : part.end] for part in parse(text).parts if part.kind is Kind.ANSWER]
+    answer = final_answer(text)[0]
+    assert answer is None or "</think>" not in text or found == [answer]
 
 
 @settings(max_examples=300, deadline=None)

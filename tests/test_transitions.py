@@ -41,6 +41,12 @@ def test_a_response_is_read_back_as_the_course_that_it_took(course: str) -> None
     assert shown(written(course), judge).course == course
 
 
+def test_the_course_has_what_is_tried_in_a_second_thinking_and_not_the_final_answer_after_attempts() -> None:
+    tried = "<sample>4 <answer>w</answer></sample>"
+    found = shown(f"<think></think><think>{tried}</think><answer>r</answer>", judge)
+    assert (found.course, found.attempts, found.first_right, found.well_formed) == ("w", 1, False, False)
+
+
 @pytest.mark.parametrize(
     ("course", "expected"),
     [
