@@ -236,12 +236,13 @@ class _Sample:
         )
         voters = [self._voter(0, states[0].made, closings[0])]
         while len(voters) < MAX_VOTERS:
-            costs = sum(each.tokens for each in voters), sum(_cost(each, closed=True) for each in voters)
+            # What is empty may cost nothing, so that no number of it would be enough.
+            costs = [sum(max(1, _cost(each, closed)) for each in voters) for closed in (False, True)]
             short = max(goal - cost for goal, cost in zip(goals, costs, strict=True))
             if short <= 0:
                 break
-            wanting = short * len(voters) // max(costs) if any(costs) else len(voters)  # empty texts cost nothing
-            count = min(MAX_VOTERS - len(voters), max(1, wanting))
+            wanting = max(1, short * len(voters) // max(costs))
+            count = min(MAX_VOTERS - len(voters), wanting, 4 * len(voters))  # a few short ones say little of the others
             numbers = range(len(voters), len(voters) + count)
             wanted = bool(self.forcing.close)
             made = _whole((yield [replace(self.first, seed=self._seed("vote", n), ids=wanted) for n in numbers]))

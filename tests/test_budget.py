@@ -17,11 +17,11 @@ from skillfactory.budget import BudgetConfig, Chance, flows
 from skillfactory.budgeting import NUMBERS, budget, read_votes
 from skillfactory.embedded import located
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions, begun
-from skillfactory.errors import ConfigError
+from skillfactory.errors import ConfigError, EngineError
 from skillfactory.evaluate import Answering
 from skillfactory.evaluate import flows as evaluation_flows
 from skillfactory.flow import Completion, Flow, Request, failed
-from skillfactory.forcing import Forced, Forcing, Voter, bought, majority
+from skillfactory.forcing import Closed, Forced, Forcing, Voter, bought, majority
 from skillfactory.records import Check, Stop
 from skillfactory.seeds import rng
 from skillfactory.summary import Summary
@@ -195,6 +195,17 @@ def test_a_context_that_is_full_leaves_the_response_as_it_stood_and_is_counted(s
     assert [each["no_room"] for each in summary.numbers["groups"][0]["rounds"]] == [0, 1, 1]
 
 
+def test_a_text_that_ends_at_once_is_empty_and_no_lack_of_room(suite: Path) -> None:
+    summary = run(forced(suite, close=8), lambda request: "")
+    rounds = summary.numbers["groups"][0]["rounds"]
+    assert [each["no_room"] for each in rounds] == [0, 0, 0]
+    assert [each["forcing"]["tokens"] for each in rounds] == [0, 1, 2], "the triggers"
+    assert [each["closed"]["tokens"] for each in rounds] == [1, 2, 3], "<answer>"
+    assert rounds[0]["forcing"]["accuracy"]["value"] == 0
+    _, found = first(forced(suite, vote=False), model_of(*["<answer>1</answer>"] * 2, *[""] * 4))
+    assert [each.answer for each in found.responses[0].rounds] == ["1", "1", "1"]
+
+
 def voters(*answers: str | None, right: str = "r") -> list[Voter]:
     """Samples of 10 tokens with these answers."""
     checks = [Check.MISSING if each is None else Check.RIGHT if each == right else Check.WRONG for each in answers]
@@ -227,6 +238,16 @@ def test_tokens_pay_for_whole_samples_and_for_a_part_of_the_next(tokens: int, sa
     assert found.tokens == min(30, max(10, tokens))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "right"),
+    [(10, 0.0), (12, 0.25), (18, 1.0)],  # as it stands, closed in part, closed
+)
+def test_the_first_sample_is_made_to_answer_as_far_as_the_tokens_pay_for_it(tokens: int, right: float) -> None:
+    first = Voter(0, "", None, Check.MISSING, 10, Closed("r", Check.RIGHT, 8))
+    found = bought([first, first], tokens, closed=True)
+    assert [found.right, found.tokens, found.samples] == pytest.approx([right, tokens, 1])
+
+
 def test_a_vote_of_independent_samples_is_right_as_often_as_it_must_be() -> None:
     chances = {"r": 0.5, "w": 0.3, "v": 0.2}
     expected = sum(
@@ -248,7 +269,7 @@ def test_the_vote_costs_what_the_response_cost_in_every_round(suite: Path) -> No
                 assert each.vote.tokens == each.spent
                 assert each.closed_vote
                 assert each.closed
-                assert each.closed_vote.tokens >= each.spent + each.closed.tokens
+                assert each.closed_vote.tokens == each.spent + each.closed.tokens
             assert response.rounds[0].vote
             assert response.rounds[0].vote.samples == 1
             assert sum(voter.tokens for voter in response.voters) >= response.rounds[-1].spent
@@ -272,6 +293,22 @@ def test_the_numbers_are_those_of_the_stored_rows(suite: Path) -> None:
             missing = sum(row["check"] == "missing" for row in mine) / len(mine)
             assert sum(each["unanswered"].values()) == pytest.approx(missing)
     assert json.loads((summary.output / NUMBERS).read_text("utf-8")) == summary.numbers
+    assert [kind["kind"] for kind in summary.numbers["kinds"]] == ["in-domain", "harder", "all"]
+    two, three = summary.numbers["groups"]
+    for first, second, mean in zip(two["rounds"], three["rounds"], summary.numbers["kinds"][-1]["rounds"], strict=True):
+        for way in ("forcing", "closed", "vote", "closed_vote"):
+            shares = [each[way]["accuracy"] for each in (first, second, mean)]
+            assert shares[2]["value"] == pytest.approx((shares[0]["value"] + shares[1]["value"]) / 2)
+            assert mean[way]["tokens"] == pytest.approx((first[way]["tokens"] + second[way]["tokens"]) / 2)
+        for gain in ("gain", "closed_gain"):
+            each = [numbers[gain] for numbers in (first, second, mean)]
+            assert each[2]["value"] == pytest.approx((each[0]["value"] + each[1]["value"]) / 2)
+            assert each[2]["se"] == pytest.approx(math.hypot(each[0]["se"], each[1]["se"]) / 2)
+        assert sum(mean["unanswered"].values()) == pytest.approx(
+            (sum(first["unanswered"].values()) + sum(second["unanswered"].values())) / 2
+        )
+    for name in ("two", "three", "mean all"):
+        assert sum(line.startswith(f"{name} ") for line in summary.lines) == 3
     votes = list(read_votes(summary.output))
     assert {row["response_id"] for row in votes} == {row["id"] for row in rows}
     assert str(summary).splitlines()[0].split()[:5] == ["group", "budget", "n", "tokens", "forced"]
@@ -318,6 +355,36 @@ def test_a_response_on_which_the_engine_failed_is_a_drop(suite: Path) -> None:
     assert 0 < account.dropped["engine_error"] < account.requested == 110
     assert sum(group["responses"] for group in summary.numbers["groups"]) == account.kept
     assert sum(group["failed"] for group in summary.numbers["groups"]) == account.requested - account.kept
+
+
+def test_a_run_in_which_no_response_was_kept_is_an_error(suite: Path) -> None:
+    def stuck(request: Request) -> str | Completion:
+        return failed(request, "no words for it") if request.start else thinker(request)
+
+    with pytest.raises(EngineError, match=r"run: no response was kept; the engine gave up on .* because: no words for it"):
+        run(config(suite), stuck)
+
+
+@pytest.mark.parametrize("close", [0, 4])
+def test_a_trigger_that_the_model_cannot_write_is_refused_before_a_text_is_paid_for(tmp_path: Path, close: int) -> None:
+    made = BudgetConfig(
+        "mini",
+        tmp_path / "run",
+        "mini",
+        groups=("countdown-3",),
+        forcing=Forcing(budgets=(16, 40), trigger="wait", close=close),
+        generation=Answering("transformers", {"threads": 1, "device": "cpu"}),
+    )
+    with pytest.raises(ConfigError, match="trigger: the tokenizer of the model has no tokens for 'Wait'; give words that the"):
+        budget(made)
+    assert not list((tmp_path / "run").glob("ledger-*"))
+    assert not (tmp_path / "run" / "completions").exists()
+
+
+def test_a_single_question_has_no_interval_of_a_gain_and_a_dash_says_so(suite: Path) -> None:
+    lines = run(config(suite, questions=1)).lines
+    assert not any("- to -" in line for line in lines)
+    assert lines[1].count(" to ") == 2, "of the two shares"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import solver
@@ -121,6 +122,69 @@ def test_what_comes_first_after_the_reflection_is_the_next_step() -> None:
     assert step("</think> <sample>", 0) is Step.ANSWER
 
 
+def test_a_continuation_has_the_room_that_the_kept_text_left_or_what_is_asked_for(evaluated: Path) -> None:
+    asked: list[Request] = []
+
+    def seen(request: Request) -> str:
+        asked.append(request)
+        return obedient(request)
+
+    rows = {row["id"]: row for row in pq.read_table(evaluated / "responses").to_pylist()}
+    run(config(evaluated, ways=("drop",)), seen)
+    kept = 0
+    for request in asked:
+        assert request.start
+        whole = [row for row in rows.values() if row["text"].startswith(request.start.then)]
+        shares = {round(row["tokens"] * len(request.start.then) / len(row["text"])) for row in whole}
+        kept += request.sampling.max_tokens in {200 - share for share in shares}
+        assert request.sampling.max_tokens < 200
+    assert kept >= len(asked) / 2, "all of the control"
+    asked.clear()
+    run(config(evaluated, output=evaluated.parent / "other", ways=("drop",), max_tokens=77), seen)
+    assert {request.sampling.max_tokens for request in asked} == {77}
+
+
+def test_a_response_and_its_continuation_are_graded_by_the_same_verifier(evaluated: Path) -> None:
+    """Whatever the run had stored."""
+    part = next((evaluated / "responses").glob("*.parquet"))
+    stored = pq.read_table(part)
+    checks = pa.array(["wrong"] * len(stored))
+    pq.write_table(stored.set_column(stored.column_names.index("check"), "check", checks), part)
+    made = config(evaluated)
+    summary = run(made)
+    rows = pq.read_table(summary.output / "continuations").to_pylist()
+    assert "right" in {row["original_check"] for row in rows}
+    for row in rows:
+        assert row["changed_answer"] or row["check"] == row["original_check"]
+
+
+def test_a_verifier_that_changes_is_another_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "judged_here.py"
+    module.write_text(
+        "from skillfactory.tasks.multiplication import Multiplication\n\n\nclass Judged(Multiplication):\n    pass\n", "utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked = EvaluateConfig(
+        "m",
+        tmp_path / "evaluated",
+        task=("judged_here:Judged:2@8",),
+        generation=Answering("scripted", {"answer": "solver:answer"}),
+    )
+    made = config(evaluate(asked, engine=lambda: ScriptedEngine(ScriptedOptions(obedient))).output)
+    run(made)
+    assert run(made).outcome.nothing_to_do
+    module.write_text(module.read_text("utf-8") + "\n# another check\n", "utf-8")
+    again = run(made)
+    assert not again.outcome.nothing_to_do
+    assert again.outcome.tally.texts == 0
+
+
+def test_an_empty_continuation_is_one_too(evaluated: Path) -> None:
+    summary = run(config(evaluated), lambda request: "")
+    assert "no_room" not in summary.funnels[0].dropped
+    assert summary.funnels[0].kept > 0
+
+
 def test_a_model_that_obeys_its_verdicts_is_seen_to(evaluated: Path) -> None:
     for group in run(config(evaluated)).numbers["groups"]:
         ways = group["ways"]
@@ -162,6 +226,26 @@ def test_the_numbers_are_those_of_the_stored_rows(evaluated: Path) -> None:
             assert numbers["right_to_wrong"]["value"] == pytest.approx(sum(shares) / len(shares))
             assert numbers["right_to_wrong"]["n"] == len(questions) <= group["questions"]
     assert str(summary).splitlines()[0].split()[:3] == ["group", "way", "n"]
+
+
+def test_groups_of_one_kind_have_a_mean(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE.replace("in-domain", "harder"), "utf-8")
+    generation = Answering("scripted", {"answer": "solver:answer"})
+    asked = EvaluateConfig("m", tmp_path / "evaluated", str(suite), generation=generation)
+    summary = run(config(evaluate(asked, engine=lambda: ScriptedEngine(ScriptedOptions(obedient))).output))
+    (kind,) = summary.numbers["kinds"]
+    two, three = summary.numbers["groups"]
+    assert kind["groups"] == ["two", "three"]
+    assert kind["questions"] == two["questions"] + three["questions"]
+    for way, mean in kind["ways"].items():
+        first, second = two["ways"][way], three["ways"][way]
+        assert mean["continuations"] == first["continuations"] + second["continuations"]
+        assert mean["right"]["value"] == pytest.approx((first["right"]["value"] + second["right"]["value"]) / 2)
+        if way != "keep":
+            more = [each["against_control"]["changed_answer"]["value"] for each in (first, second, mean)]
+            assert more[2] == pytest.approx((more[0] + more[1]) / 2)
+    assert sum(line.startswith("mean harder") for line in summary.lines) == 5
 
 
 def test_continuations_begin_with_the_text_before_and_swaps_come_from_other_questions(evaluated: Path) -> None:
@@ -231,6 +315,11 @@ def test_what_can_not_be_tested_is_refused_with_the_remedy(evaluated: Path, tmp_
     with pytest.raises(ConfigError, match="ways: expected some of drop, blank, flip, swap, came none"):
         config(evaluated, ways=())
     run_json = evaluated / "run.json"
+    finished = run_json.read_text("utf-8")
+    run_json.write_text(finished.replace('"finished": true', '"finished": false'), "utf-8")
+    with pytest.raises(InputError, match="evaluated: the evaluation isn't finished; `skillfactory evaluate` with its options"):
+        run(config(evaluated))
+    run_json.write_text(finished, "utf-8")
     run_json.write_text(run_json.read_text("utf-8").replace('"retry": 0', '"retry": 3'), "utf-8")
     with pytest.raises(InputError, match="its responses were retried outside of the model"):
         run(config(evaluated))
