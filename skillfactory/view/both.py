@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skillfactory.report.elements import Markup, element, joined
 from skillfactory.report.words import count, line
-from skillfactory.view.fragments import address, box, excerpt, frame, grid, link, row_link, sign, spoken
+from skillfactory.view.fragments import box, excerpt, frame, grid, link, number, row_link, sign, spoken
 from skillfactory.view.items import passages
 from skillfactory.view.library import Library, Run
 from skillfactory.view.search import SECONDS
@@ -15,12 +15,24 @@ from skillfactory.view.tables import ANSWERS, Item, Table
 ROWS = 25  # questions a page
 _EACH = 8  # rows of each run for a question
 _TEXT = 6_000  # characters of each
+_WINDOW = 5_000  # questions that are looked up between two looks at the clock
 _SHOWS = {
     "": "all questions",
     "first": "better in the first",
     "second": "better in the second",
     "differ": "not the same in both",
 }
+_FITS = {  # shares are compared as products of whole numbers
+    "": "1",
+    "first": "mine.rights * theirs.total > theirs.rights * mine.total",
+    "second": "mine.rights * theirs.total < theirs.rights * mine.total",
+    "differ": "mine.rights * theirs.total <> theirs.rights * mine.total",
+}
+_JOINED = (
+    "SELECT mine.q, mine.id, mine.rights, mine.total, theirs.rights, theirs.total FROM main.tally AS mine "
+    "CROSS JOIN other.tally AS theirs ON theirs.sort = mine.sort AND theirs.id = mine.id "
+    "WHERE mine.sort = ? AND mine.q BETWEEN ? AND ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,55 +59,96 @@ def pair(library: Library, first: Run, second: Run) -> Pair | None:
 class _Row:
     """A question that both runs answer, and how many answers of each are right."""
 
-    q: int
+    q: int  # its number in the first run
     id: str
     rights: tuple[int, int]
     totals: tuple[int, int]
 
-    def fits(self, show: str) -> bool:
-        """Whether it is among those that a reader wants to see."""
-        first, second = (right / total for right, total in zip(self.rights, self.totals, strict=True))
-        return {"first": first > second, "second": first < second, "differ": first != second}.get(show, True)
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Some rows in order; whether there are more of them; and where the time was over, None if it wasn't."""
+
+    rows: tuple[_Row, ...]
+    more: bool
+    stopped: int | None = None
 
 
-def both_page(library: Library, these: Pair, query: Mapping[str, str]) -> str:
-    """The questions that both runs answer."""
-    show = query.get("show", "") if query.get("show", "") in _SHOWS else ""
-    after = int(query["after"]) if query.get("after", "").isdecimal() and len(query["after"]) < 13 else 0
-    rows, seen = _rows(these, show, after, time.monotonic() + SECONDS)
+def both_page(library: Library, these: Pair, query: Mapping[str, str], seconds: float = SECONDS) -> str:
+    """The questions that both runs answer; those that were found when the time is over."""
+    show, before = _show(query), number(query.get("before"))
+    after = number(query.get("after")) or 0
+    start = after if before is None else before
+    found = _rows(these, show, start, ROWS, back=before is not None, seconds=seconds)
+    if before is not None and not found.rows and found.stopped is None:  # all were seen on the way back
+        before, start, found = None, 0, _rows(these, show, 0, ROWS, seconds=seconds)
     heads = ("Id", _called(these.first), _called(these.second), "Question")
-    cells = [(_question_link(these, row), *_shares(row), _prompt(library, these, row.id)) for row in rows]
+    cells = [(_question_link(these, row, show), *_shares(row), _prompt(library, these, row.id)) for row in found.rows]
     choice = [element("option", words, value=name, selected=name == show) for name, words in _SHOWS.items()]
     label = element("label", element("span", "Show"), element("select", *choice, name="show"))
     form = element("form", label, element("button", "Show", type="submit"), method="get", class_="filters")
-    onward = link("later ›", these.path, {"show": show, "after": seen}) if seen is not None else None
-    start = link("« first", these.path, {"show": show}) if after else None
-    pager = element("nav", start, onward, class_="pager", aria_label="Pages")
     title = f"{these.first.output.label} beside {these.second.output.label}"
-    body = grid(title, heads, cells, (0, 3)) if cells else element("p", "No such question here.", class_="cut")
+    body = grid(title, heads, cells, (0, 3)) if cells else None
+    if body is None and found.stopped is None:
+        body = element("p", "No such question here.", class_="cut")
     about = element("p", f"Questions that both runs hold, and how many {these.table.value}s of each are right.", class_="quiet")
-    return frame(title, [link("Runs", "/")], about, form, body, pager)
+    pager = _pager(these, show, found, start, before is not None)
+    return frame(title, [link("Runs", "/")], about, form, _late(these, found, before is not None), body, pager)
 
 
-def _rows(these: Pair, show: str, after: int, until: float) -> tuple[list[_Row], int | None]:
-    """Some rows after a question of the first run, and the question to go on from, None at the end."""
+def _show(query: Mapping[str, str]) -> str:
+    """What a reader wants to see of the questions."""
+    return query.get("show", "") if query.get("show", "") in _SHOWS else ""
+
+
+def _late(these: Pair, found: _Found, back: bool) -> Markup | None:
+    """Says that the time was over, and how far the questions were looked through."""
+    if found.stopped is None:
+        return None
+    places = these.first.index.places()
+    seen = places - found.stopped + 1 if back else found.stopped
+    return element("p", f"Looked at {count(seen)} of {count(places)} questions so far; go on below.", class_="cut")
+
+
+def _pager(these: Pair, show: str, found: _Found, start: int, back: bool) -> Markup:
+    """Links to the first, earlier and later questions, from a page that began at `start`."""
+    asked = {"show": show} if show else {}
+    edge = found.stopped if found.stopped is not None else found.rows[0 if back else -1].q if found.more else None
+    near = (found.rows[-1].q if found.rows else start - 1) if back else found.rows[0].q if found.rows else start + 1
+    earlier, later = (edge, near) if back else (near if start else None, edge)
+    parts = []
+    if earlier is not None:
+        parts = [link("« first", these.path, asked), link("‹ earlier", these.path, {**asked, "before": earlier})]
+    if later is not None:
+        parts.append(link("later ›", these.path, {**asked, "after": later}))
+    return element("nav", *parts, class_="pager", aria_label="Pages")
+
+
+def _rows(these: Pair, show: str, start: int, size: int, back: bool = False, seconds: float = SECONDS) -> _Found:
+    """Up to `size` questions after question `start` of the first run, or the last ones before it."""
+    index, until = these.first.index, time.monotonic() + seconds
+    first, last = (1, min(start - 1, index.places())) if back else (start + 1, index.places())
     found: list[_Row] = []
-    while True:
-        asked = these.first.index.rows("SELECT q, id FROM asked WHERE q > ? ORDER BY q LIMIT 100", (after,))
-        if not asked:
-            return found, None
-        for after, id in asked:
-            counts = [run.index.checks(id, these.table) for run in (these.first, these.second)]
-            if all(counts):
-                rights, totals = [each["right"] for each in counts], [sum(each.values()) for each in counts]
-                row = _Row(after, id, (rights[0], rights[1]), (totals[0], totals[1]))
-                found += [row] if row.fits(show) else []
-            if len(found) == ROWS or time.monotonic() > until:
-                return found, after
+    with index.beside(these.second.index):
+        while first <= last and len(found) <= size:
+            low, high = (max(first, last - _WINDOW + 1), last) if back else (first, min(last, first + _WINDOW - 1))
+            query = f"{_JOINED} AND {_FITS[show]} ORDER BY mine.q {'DESC' if back else 'ASC'} LIMIT ?"
+            for q, id, *(right, total, others, whole) in index.rows(
+                query, (these.table.value, low, high, size + 1 - len(found))
+            ):
+                found.append(_Row(q, id, (right, others), (total, whole)))
+            first, last = (first, low - 1) if back else (high + 1, last)
+            if time.monotonic() > until:
+                break
+    ended = len(found) > size or first > last
+    rows = tuple(sorted(found[:size], key=lambda row: row.q))
+    return _Found(rows, len(found) > size, None if ended else last + 1 if back else first - 1)
 
 
-def _question_link(these: Pair, row: _Row) -> Markup:
-    return element("a", line(row.id, 80), href=address(f"{these.path}/question", {"id": row.id}))
+def _question_link(these: Pair, row: _Row, show: str, text: str = "") -> Markup:
+    """A link to a question, which keeps what is shown of them."""
+    asked = {"id": row.id, "show": show} if show else {"id": row.id}
+    return link(text or line(row.id, 80), f"{these.path}/question", asked)
 
 
 def _shares(row: _Row) -> list[Markup]:
@@ -111,8 +164,9 @@ def _prompt(library: Library, these: Pair, id: str) -> Markup | None:
     return None if found is None else excerpt(found[0].index.text(found[1].table.base + found[1].number))
 
 
-def question_page(library: Library, these: Pair, id: str) -> str | None:
+def question_page(library: Library, these: Pair, query: Mapping[str, str]) -> str | None:
     """A question with the answers of both runs, side by side; None if one of them doesn't hold it."""
+    id, show = query.get("id", ""), _show(query)
     columns = [run.index.of_question(id, these.table, _EACH) for run in (these.first, these.second)]
     found = library.question(these.first, id) or library.question(these.second, id)
     if not all(columns) or found is None:
@@ -123,13 +177,24 @@ def question_page(library: Library, these: Pair, id: str) -> str | None:
     gold = element("p", f"One right answer: {line(question.answer, 300)}") if question.answer else None
     parts = zip((these.first, these.second), columns, strict=True)
     sides = (_side(library, run, id, items) for run, items in parts)
-    crumbs = [link("Runs", "/"), link("Side by side", these.path)]
-    onward = these.first.index.rows(
-        "SELECT id FROM asked WHERE q > (SELECT q FROM asked WHERE id = ?) ORDER BY q LIMIT 1", (id,)
-    )
-    steps = [link("next question ›", f"{these.path}/question", {"id": next_id}) for (next_id,) in onward]
-    way = element("nav", *steps, class_="pager", aria_label="Other questions")
+    place = these.first.index.place(id) or 0
+    listed = link("Side by side", these.path, {**({"show": show} if show else {}), "after": place - 1})
+    crumbs = [link("Runs", "/"), listed]
+    way = _way(these, show, place)
     return frame(f"Side by side: {line(id, 120)}", crumbs, way, prompt, gold, element("div", *sides, class_="sides"))
+
+
+def _way(these: Pair, show: str, place: int) -> Markup:
+    """Links to the questions before and after one, among those that are shown."""
+    steps = []
+    for label, back in (("‹ previous question", True), ("next question ›", False)):
+        found = _rows(these, show, place, 1, back)
+        if found.rows:
+            steps.append(_question_link(these, found.rows[0], show, label))
+        elif found.stopped is not None:  # none of them near: the list looks further
+            asked = {"before" if back else "after": found.stopped}
+            steps.append(link("‹ look further back" if back else "look further ›", these.path, {"show": show, **asked}))
+    return element("nav", *steps, class_="pager", aria_label="Other questions")
 
 
 def _side(library: Library, run: Run, id: str, items: Sequence[Item]) -> Markup:

@@ -15,7 +15,7 @@ from skillfactory.view.tables import FACETS, Item, Table, named
 PLURAL = {table: f"{table.value.capitalize()}s" for table in Table}
 _SIGNS = {Check.RIGHT: "✓ right", Check.WRONG: "✗ wrong", Check.MISSING: "✗ no answer", Check.UNDECIDED: "? undecided"}
 _EXCERPT = 220  # characters
-_ELSEWHERE = ("rights", "uses", "facts", "gold")  # shown in a form of their own
+_ELSEWHERE = ("rights", "uses", "skills", "facts", "gold")  # shown in a form of their own
 _TEXTS = ("Text", "Question", "What")  # columns
 _BEFORE = 60  # of them before what was searched for
 
@@ -34,6 +34,11 @@ def address(path: str, query: Mapping[str, str | int] | None = None, anchor: str
     """A path with its query, percent-encoded where that is needed."""
     asked = urlencode({name: str(value) for name, value in (query or {}).items()}, errors="replace")
     return path + (f"?{asked}" if asked else "") + (f"#{anchor}" if anchor else "")
+
+
+def number(text: str | None) -> int | None:
+    """A number in an address, None where it is none."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 13 else None
 
 
 def link(text: str | Markup, path: str, query: Mapping[str, str | int] | None = None) -> Markup:
@@ -145,7 +150,7 @@ def excerpt(text: str, searched: str = "") -> Markup:
     """A stretch of a text on one line: its beginning, or where what was searched for stands, which is marked."""
     hit = re.search(re.escape(searched), text, re.IGNORECASE) if searched else None
     if hit is None:
-        words = neutral(text[: 4 * _EXCERPT]).strip()  # tags alone would fill the line
+        words = neutral(text[: 4 * _EXCERPT].replace("<answer>", " → ")).strip()  # tags alone would fill the line
         return joined([line(words, _EXCERPT), " …" if len(text) > 4 * _EXCERPT and len(words) < _EXCERPT else ""])
     start = max(0, hit.start() - _BEFORE)
     stop = min(len(text), max(hit.end() + 20, start + _EXCERPT))

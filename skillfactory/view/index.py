@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from skillfactory.view.making import Known, make, shorter, storable, unpacked
 from skillfactory.view.reading import parts
 from skillfactory.view.tables import FACETS, Item, Table
 
-FORMAT = "1"  # of the index; another one is made anew
+FORMAT = "2"  # of the index; another one is made anew
 _UNUSED = 30 * 24 * 3600  # seconds after which an index that nobody opened is deleted
 
 
@@ -56,7 +57,8 @@ class Index:
     """A run's index, for reading. It is a snapshot: what is written to the run later shows when it is opened anew."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        self._connection = sqlite3.connect(self._address, uri=True, check_same_thread=False)
         self.meta: Mapping[str, str] = dict(self.rows("SELECT name, value FROM meta"))
         columns = ", ".join(f'"{name}"' for name in FACETS)
         found = self.rows(f"SELECT f, sort, rows, {columns} FROM facets")
@@ -103,6 +105,15 @@ class Index:
         """The rows that a query finds."""
         return self._connection.execute(query, values).fetchall()
 
+    @contextmanager
+    def beside(self, other: "Index") -> Iterator[None]:
+        """Within it, queries find the tables of another index under the name `other`."""
+        self._connection.execute("ATTACH ? AS other", (other._address,))
+        try:
+            yield
+        finally:
+            self._connection.execute("DETACH other")
+
     @property
     def searchable(self) -> bool:
         """Whether texts are found by three characters of them; else they are looked through."""
@@ -144,6 +155,15 @@ class Index:
         """The first `most` rows of a table that belong to a question."""
         query = "SELECT n FROM items WHERE q = (SELECT q FROM asked WHERE id = ?) AND n BETWEEN ? AND ? ORDER BY n LIMIT ?"
         return self._items(query, (question, table.base, _end(table), most))
+
+    def place(self, question: str) -> int | None:
+        """The number of a question, None if no row belongs to it. Questions are numbered from 1 as they come."""
+        found = self.rows("SELECT q FROM asked WHERE id = ?", (question,))
+        return int(found[0][0]) if found else None
+
+    def places(self) -> int:
+        """How many questions are numbered."""
+        return int(self.rows("SELECT coalesce(max(q), 0) FROM asked")[0][0])
 
     def checks(self, question: str, table: Table) -> Counter[str]:
         """How often each check was found among the rows of a table that belong to a question."""

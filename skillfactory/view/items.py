@@ -194,18 +194,19 @@ def _read(library: Library, run: Run, item: Item, text: str) -> Body:
         where, question = asked
         prompt = where.index.text(question.table.base + question.number)
         yield box("open", joined(["The ", row_link(where, question, "question")]), prompt, LONG // 4)
-    yield passages(library, run, item, text, LONG)
     keys = (element("li", words, class_=f"part {class_}") for class_, words in LEGEND)
     yield element("ul", *keys, class_="key", aria_label="What the colours and borders mean")
+    yield passages(library, run, item, text, LONG)
 
 
 def passages(library: Library, run: Run, item: Item, text: str, limit: int) -> Markup:
     """A text cut into its passages, as reports show it, its attempts marked right or wrong."""
-    kinds = {part.kind for part in parse(text).parts} if text.strip() else {Kind.ATTEMPT}
+    skills = tuple(item.more.get("skills", ()))
+    kinds = {part.kind for part in parse(text, skills).parts} if text.strip() else {Kind.ATTEMPT}
     if not kinds & {Kind.ATTEMPT, Kind.REFLECTION}:  # without blocks it is one attempt itself
         return box(_class(item), joined([f"{item.table.value.capitalize()}: ", sign(item.facets["check"])]), text, limit)
     asked = library.question(run, item.question)
-    example = Example("", "", text, attempts=marks(item, text, None if asked is None else asked[1]))
+    example = Example("", "", text, attempts=marks(item, text, None if asked is None else asked[1]), skills=skills)
     return response(example, limit)
 
 

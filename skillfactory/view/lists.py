@@ -12,6 +12,7 @@ from skillfactory.view.fragments import (
     excerpt,
     frame,
     grid,
+    number,
     row_link,
     sign,
     spoken,
@@ -44,8 +45,8 @@ def kept(asked: Wanted) -> dict[str, str]:
 def listing(library: Library, run: Run, table: Table, query: Query) -> str:
     """The page of a table's rows that an address asks for."""
     asked = wanted(run, table, query)
-    before = _number(query.get("before"))
-    found = page(run.index, asked, ROWS, after=_number(query.get("after")) or 0, before=before)
+    before = number(query.get("before"))
+    found = page(run.index, asked, ROWS, after=number(query.get("after")) or 0, before=before)
     if before is not None and not found.items and not found.stopped:  # all were seen on the way back
         found = page(run.index, asked, ROWS)
     place = Place(run, kept(asked))
@@ -53,11 +54,6 @@ def listing(library: Library, run: Run, table: Table, query: Query) -> str:
     head = (tabs(run, table), _form(place, asked), _summary(run, asked, found))
     rows = _rows(place, asked, found) if found.items else None
     return frame(label, crumbs(run), *head, rows, _pager(place, table, found))
-
-
-def _number(text: str | None) -> int | None:
-    """A number in an address, None where it is none."""
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 13 else None
 
 
 def _form(place: Place, asked: Wanted) -> Markup:
@@ -97,10 +93,10 @@ def _summary(run: Run, asked: Wanted, found: Found) -> Markup:
 
 _HEADS = {
     Table.QUESTION: ("№", "Task", "Group", "One right answer", "Question"),
-    Table.ATTEMPT: ("№", "Task", "Variant", "Check", "Text"),
+    Table.ATTEMPT: ("№", "Task", "Variant", "Check", "Answer", "Text"),
     Table.REFLECTION: ("№", "Task", "Verdict", "Attempt", "Text"),
     Table.TRACE: ("№", "Task", "Layout", "Attempts", "Tokens", "Text"),
-    Table.RESPONSE: ("№", "Group", "Check", "Attempts", "Tokens", "Text"),
+    Table.RESPONSE: ("№", "Group", "Check", "Answer", "Attempts", "Tokens", "Text"),
     Table.DROP: ("№", "Task", "Stage", "Reason", "What"),
 }
 _NUMBERS = ("№", "Tokens")
@@ -113,23 +109,26 @@ def _rows(place: Place, asked: Wanted, found: Found) -> Markup:
 
 
 def _cells(place: Place, item: Item, searched: str) -> list[str | Markup | None]:
-    facets, text = item.facets, excerpt(place.run.index.text(item.table.base + item.number), searched)
-    number = row_link(place.run, item, count(item.number), place.query)
+    facets, whole = item.facets, place.run.index.text(item.table.base + item.number)
+    if item.table is Table.ATTEMPT and item.answer and not searched:
+        whole = whole.rpartition("<answer>")[0]  # the answer has a column
+    text, answer = excerpt(whole, searched), line(item.answer or "", 60)
+    link = row_link(place.run, item, count(item.number), place.query)
     task, form = line(f"{facets['task']} {facets['level']}".strip(), 60) or "–", line(facets["form"], 60)
     check = joined([sign(facets["check"]), element("small", spoken(facets["reason"]))]) if facets["check"] else None
     tokens = count(item.tokens)
     if item.table is Table.QUESTION:
-        return [number, task, form, line(item.answer or "", 60), text]
+        return [link, task, form, answer, text]
     if item.table is Table.ATTEMPT:
-        return [number, task, form, check, text]
+        return [link, task, form, check, answer, text]
     if item.table is Table.REFLECTION:
-        return [number, task, spoken(facets["verdict"]), sign(facets["check"]), text]
+        return [link, task, spoken(facets["verdict"]), sign(facets["check"]), text]
     if item.table is Table.TRACE:
-        return [number, task, form, _row_of_signs(item.more.get("rights", ())), tokens, text]
+        return [link, task, form, _row_of_signs(item.more.get("rights", ())), tokens, text]
     if item.table is Table.RESPONSE:
-        return [number, form or task, check, str(item.more.get("attempts", "")), tokens, text]
+        return [link, form or task, check, answer, str(item.more.get("attempts", "")), tokens, text]
     about = joined([line(item.id, 160), " ", element("small", text)])
-    return [number, task, form, spoken(facets["reason"]), about]
+    return [link, task, form, spoken(facets["reason"]), about]
 
 
 def _row_of_signs(rights: tuple[bool | None, ...]) -> Markup:

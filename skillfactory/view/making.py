@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skillfactory.progress import Progress
 from skillfactory.view.reading import entries, parts, rows_in
-from skillfactory.view.tables import FACETS, Entry, Table
+from skillfactory.view.tables import ANSWERS, FACETS, Entry, Table
 
 # `items` has narrow rows and `texts` wide ones, so that looking through the first never reads the second. A row's facets are
 # one number: there are few different combinations of them, so a filter is a handful of ranges of an index, and a count a sum.
@@ -20,10 +20,18 @@ CREATE TABLE asked (q INTEGER PRIMARY KEY, id TEXT UNIQUE);
 CREATE TABLE items (n INTEGER PRIMARY KEY, f INTEGER, q INTEGER, id TEXT, parent TEXT, answer TEXT, tokens INTEGER, more TEXT);
 CREATE TABLE texts (n INTEGER PRIMARY KEY, length INTEGER, packed BLOB);
 CREATE TABLE uses (attempt TEXT, n INTEGER, PRIMARY KEY (attempt, n)) WITHOUT ROWID;
+CREATE TABLE tally (sort TEXT, q INTEGER, id TEXT, rights INTEGER, total INTEGER, PRIMARY KEY (sort, q)) WITHOUT ROWID;
 CREATE INDEX items_f ON items (f);
 CREATE INDEX items_q ON items (q);
 CREATE INDEX items_id ON items (id);
 CREATE INDEX items_parent ON items (parent) WHERE parent <> '';
+"""
+# How many rows of a table answer each question, and how many of them are right: what two runs are compared by.
+_TALLY = f"""
+INSERT INTO tally
+SELECT sort, q, asked.id, sum("check" = 'right'), count(*) FROM items JOIN facets USING (f) JOIN asked USING (q)
+WHERE sort IN ({", ".join(f"'{table.value}'" for table in ANSWERS)}) GROUP BY sort, q;
+CREATE UNIQUE INDEX tally_id ON tally (sort, id, rights, total);
 """
 # Without places of the tokens it takes a tenth of the room; that they stand side by side is looked up in the text itself.
 _GRAMS = "CREATE VIRTUAL TABLE grams USING fts5(x, tokenize='trigram case_sensitive 1', content='', detail=none)"
@@ -108,6 +116,7 @@ class _Writer:
         """Stores what is known at the end: how many rows share their facets."""
         rows = [(f, *values, self._rows[f - 1]) for f, values in enumerate(self._values, 1)]
         self._connection.executemany(f"INSERT INTO facets VALUES ({', '.join('?' * (len(FACETS) + 3))})", rows)
+        self._connection.executescript(_TALLY)
         self._connection.commit()
 
     def _placed(self, entry: Entry) -> Entry:

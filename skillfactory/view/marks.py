@@ -21,35 +21,34 @@ RIGHT = {Check.RIGHT.value: True, Check.WRONG.value: False, Check.MISSING.value:
 def marks(item: Item, text: str, question: Item | None) -> tuple[bool | None, ...]:
     """Whether each attempt of a trace or a response is right, in order; None where that isn't known.
 
-    A trace says it itself. An answer that is the gold one, or the final one of the response, is graded with it; others are
-    checked where the task's verifier is one of ours.
+    A trace says it itself. An answer that is the final one of the response is graded with it. Others are checked where the
+    task's verifier is one of ours; for other tasks the gold answer, word for word, is right.
     """
     if item.table is Table.TRACE:
         return tuple(item.more.get("rights", ()))
     known: dict[str, bool | None] = {}
-    if question is not None and question.answer:
-        known[_squeezed(question.answer)] = True
+    if question is not None and question.answer and question.facets["task"] not in _CHECKED:
+        known[question.answer.strip()] = True
     if item.answer:
-        known[_squeezed(item.answer)] = RIGHT.get(item.facets["check"])
-    found = list(_answers(text))
+        known[item.answer.strip()] = RIGHT.get(item.facets["check"])
+    found = list(_answers(text, tuple(item.more.get("skills", ()))))
     return tuple(_mark(answer, known, question) for answer in found[:_MOST]) + (None,) * max(0, len(found) - _MOST)
 
 
-def _answers(text: str) -> Iterator[str]:
+def _answers(text: str, skills: tuple[str, ...]) -> Iterator[str]:
     """The answer of each attempt block, "" where it has none."""
-    for part in parse(text).parts:
+    for part in parse(text, skills).parts:
         if part.kind is Kind.ATTEMPT:
             yield final_answer(text[part.start : part.end])[0] or ""
 
 
 def _mark(answer: str, known: dict[str, bool | None], question: Item | None) -> bool | None:
-    """Whether an answer is right; one that is none is not."""
-    key = _squeezed(answer)
-    if not key:
-        return False
-    if key not in known:
-        known[key] = _checked(answer, question)
-    return known[key]
+    """Whether an answer is right; where there is none, nothing was checked."""
+    if not answer:
+        return None
+    if answer not in known:
+        known[answer] = _checked(answer, question)
+    return known[answer]
 
 
 def _checked(answer: str, item: Item | None) -> bool | None:
@@ -68,7 +67,3 @@ def _facts(stored: Any) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError("no facts")
     return facts
-
-
-def _squeezed(answer: str) -> str:
-    return "".join(answer.split())

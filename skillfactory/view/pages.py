@@ -69,7 +69,7 @@ def _page(library: Library, path: str, query: Mapping[str, str]) -> str | Reply 
         these = None if first is None or second is None else pair(library, first, second)
         if these is None:
             return None if first is None or second is None else Reply(404, HTML, _no_pair(first, second))
-        return question_page(library, these, query.get("id", "")) if found[3] else both_page(library, these, query)
+        return question_page(library, these, query) if found[3] else both_page(library, these, query)
     return None
 
 

@@ -67,7 +67,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[Row]:
     if "conversations" in batch.schema.names:
         plain["conversations"] = _lists(batch.column("conversations"), ("content",))
     if "segments" in batch.schema.names:
-        plain["segments"] = _lists(batch.column("segments"), ("kind", "start", "end", "right"))
+        plain["segments"] = _lists(batch.column("segments"), ("kind", "start", "end", "right", "skill"))
     for values in zip(*plain.values(), strict=True):
         yield dict(zip(plain, values, strict=True))
 
@@ -81,9 +81,11 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _lists(column: pa.Array, names: tuple[str, ...]) -> list[list[tuple[Any, ...]]]:
-    """Some fields of each row's list of structs; flat, as nested Python values are slow to make."""
+    """Some fields of each row's list of structs, None for what older files lack; flat, as nested Python values are slow."""
     flat = column.flatten()
-    items = list(zip(*(_values(flat.field(name)) for name in names), strict=True))
+    held = [flat.type.field(i).name for i in range(flat.type.num_fields)]
+    columns = (_values(flat.field(name)) if name in held else [None] * len(flat) for name in names)
+    items = list(zip(*columns, strict=True))
     found, at = [], 0
     for length in pc.list_value_length(column).to_pylist():
         found.append(items[at : at + (length or 0)])
@@ -106,10 +108,12 @@ def _reflection(row: Row) -> Iterator[Entry]:
 def _response(row: Row) -> Iterator[Entry]:
     """A response; of `budget`, one of its rounds, which share its id."""
     text = row["text"] or ""
-    said = next((part for part in reversed(parse(text).parts) if part.kind is Kind.REFLECTION), None)
+    skills = tuple(name for name, _ in row.get("blocks") or ())  # all that were looked for, found or not
+    said = next((part for part in reversed(parse(text, skills).parts) if part.kind is Kind.REFLECTION), None)
     last = "" if said is None else verdict(text[said.start : said.end]).value
     form = _text(row, "group") + (f", round {row['round']}" if "round" in row else "")
-    yield _entry(Table.RESPONSE, row, row["id"], row["question_id"], text, form=form, verdict=last)
+    entry = _entry(Table.RESPONSE, row, row["id"], row["question_id"], text, form=form, verdict=last)
+    yield replace(entry, more={**entry.more, "skills": skills}) if skills else entry
 
 
 def _continuation(row: Row) -> Iterator[Entry]:
@@ -126,8 +130,9 @@ def _drop(row: Row) -> Iterator[Entry]:
 def _trace(row: Row) -> Iterator[Entry]:
     turns = [content or "" for (content,) in row["conversations"]]
     prompt, text = (turns[0] if len(turns) > 1 else ""), (turns[-1] if turns else "")
-    rights = [right for kind, _, _, right in row["segments"] if kind == Kind.ATTEMPT]
-    said = next(((start, end) for kind, start, end, _ in reversed(row["segments"]) if kind == Kind.REFLECTION), None)
+    rights = [right for kind, _, _, right, _ in row["segments"] if kind == Kind.ATTEMPT]
+    said = next(((start, end) for kind, start, end, *_ in reversed(row["segments"]) if kind == Kind.REFLECTION), None)
+    skills = tuple(dict.fromkeys(skill for *_, skill in row["segments"] if skill))
     question = row["question_id"]
     gold = row.get("gold")
     yield Entry(Table.QUESTION, question, question, prompt, answer=gold)
@@ -143,7 +148,7 @@ def _trace(row: Row) -> Iterator[Entry]:
         check="" if not rights or rights[-1] is None else (Check.RIGHT if rights[-1] else Check.WRONG).value,
         uses=uses,
     )
-    yield replace(entry, more={**entry.more, "rights": rights, "uses": uses})
+    yield replace(entry, more={**entry.more, "rights": rights, "uses": uses, "skills": skills})
 
 
 _MAKERS: Mapping[str, Callable[[Row], Iterator[Entry]]] = {
