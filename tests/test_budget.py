@@ -196,7 +196,7 @@ def test_a_context_that_is_full_leaves_the_response_as_it_stood_and_is_counted(s
 
 
 def test_a_text_that_ends_at_once_is_empty_and_no_lack_of_room(suite: Path) -> None:
-    summary = run(forced(suite, close=8), lambda request: "")
+    summary = run(replace(forced(suite, close=8), questions=6), lambda request: "")
     rounds = summary.numbers["groups"][0]["rounds"]
     assert [each["no_room"] for each in rounds] == [0, 0, 0]
     assert [each["forcing"]["tokens"] for each in rounds] == [0, 1, 2], "the triggers"
