@@ -137,6 +137,8 @@ def test_the_family_of_the_correction_is_all_that_the_table_shows(base: Path, be
     assert [each["p_holm"] for each in order] == sorted(each["p_holm"] for each in order)
     assert "for all 12 comparisons of this table (3 pairs of arms, 4 columns)" in found.text
     fewer = compared(base, better, third, groups=("mean harder",))
+    for label in (("harder, mean",), ("harder", "mean")):  # as reports call it; a command line is cut at commas
+        assert compared(base, better, third, groups=label).text == fewer.text
     assert {each["column"] for each in fewer.values["pairs"]} == {"mean harder"}
     assert pair(fewer, "better", "mean harder")["p_holm"] == 2 * pair(found, "better", "mean harder")["p"]
 

@@ -325,3 +325,12 @@ def test_a_study_refuses_names_that_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="training of a, seed 0: 2 steps, but series of"):
         Study("", "", arms, groups, measures=(Measure("m", "M"),), trainings=(Training("a", 0, (1, 2), (), {"m": (1.0,)}),))
     assert Study("", "", arms, groups).cell("a", "g") == Cell("a", "g", UNKNOWN)
+
+
+def test_many_intervals_say_how_many_would_leave_zero_out_by_chance() -> None:
+    some = study()
+    known = replace(some.comparisons[0], difference=Estimate(0.1, -0.1, 0.3))
+    many = replace(known, difference=Estimate())  # without an interval: it can't mislead
+    html = page(replace(some, comparisons=(*[known] * 60, many)))
+    assert "these 60 comparisons are not corrected for their number" in html
+    assert "about 3.00 of them would leave zero out by chance alone" in html

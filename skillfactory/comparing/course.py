@@ -1,7 +1,7 @@
 """The course of a comparison: arms, the questions that they share, tables, files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -25,10 +25,10 @@ def conduct(config: CompareConfig) -> Compared:
     found = arms(config.runs, config.arms)
     rows = found.rows
     columns = groups_of(rows)
-    for name in config.groups:
-        if name not in columns:
-            raise unknown("column", name, columns)
-    chosen = {name: groups for name, (_, groups) in columns.items() if not config.groups or name in config.groups}
+    wanted = set(_named(config.groups, {group.label: name for name, (group, _) in columns.items()}))
+    for name in wanted - {*columns}:
+        raise unknown("column", name, columns)
+    chosen = {name: groups for name, (_, groups) in columns.items() if not wanted or name in wanted}
     asked = shared(rows, dict.fromkeys(group for groups in chosen.values() for group in groups))
     made = {row.name: results(row, asked) for row in rows}
     versus = [(made[one], made[other], _by_seed(config, found, one, other)) for one, other in _chosen(config, found)]
@@ -64,6 +64,18 @@ def _claim(output: Path | None) -> None:
     foreign = sorted({entry.name for entry in output.iterdir()} - {TEXT, VALUES, QUESTIONS})
     if foreign:
         raise InputError(f"{output}: holds {foreign[0]}, which no comparison has written; choose another --output")
+
+
+def _named(given: Sequence[str], labels: Mapping[str, str]) -> Iterator[str]:
+    """The names of columns that may be given by their labels in reports, such as "harder, mean", cut at the comma or not."""
+    left = list(given)
+    while left:
+        whole = ", ".join(left[:2])
+        found = left.pop(0)
+        if found not in labels and whole in labels:
+            found = whole
+            left = left[1:]
+        yield labels.get(found, found)
 
 
 def _chosen(config: CompareConfig, found: Arms) -> Iterator[tuple[str, str]]:

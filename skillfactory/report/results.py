@@ -6,6 +6,7 @@ from skillfactory.report.elements import Child, Markup, element, header, joined,
 from skillfactory.report.numbers import Arm, Cell, Comparison, Group, Study
 from skillfactory.report.plots import Dot, Form, dot_plot, span
 from skillfactory.report.words import (
+    NOTHING,
     compact,
     count,
     interval,
@@ -113,8 +114,18 @@ def differences(study: Study) -> Markup | None:
     caption = "Paired: both arms answered the same questions, and the second is taken from the first. With 95 % intervals."
     bodies = joined(_compared(_pair(names, found[0]), found, groups) for found in pairs.values())
     numbers = table("differences-table", caption, head, bodies)
-    parts = [element("p", caption, class_="quiet"), element("div", *plots, class_="plots")]
+    parts = [element("p", f"{caption} {_chance(study.comparisons)}", class_="quiet"), element("div", *plots, class_="plots")]
     return joined([*parts, element("details", element("summary", "The differences as numbers, with ratios"), numbers)])
+
+
+def _chance(found: Sequence[Comparison]) -> str:
+    """What to keep in mind of many intervals at once: each leaves zero out by chance alone in one case of twenty."""
+    made = sum(reading(item.difference) != NOTHING for item in found)
+    return (
+        f"The intervals of these {count(made)} comparisons are not corrected for their number: if there were no difference "
+        f"anywhere, about {number(made / 20)} of them would leave zero out by chance alone. "
+        "`skillfactory compare` corrects for it."
+    )
 
 
 def _pair(names: dict[str, str], item: Comparison) -> str:

@@ -69,6 +69,11 @@ th[scope=row], thead th:first-child, td.words, th.words { text-align: left; min-
 td.words.reasons { min-width: 16rem; max-width: 26rem; }
 thead th { min-width: 4.5rem; } thead .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; display: block; }
 thead small { min-width: 7rem; }
+[aria-labelledby=results-table] { font-size: .85rem; }
+[aria-labelledby=results-table] :is(th, td) { min-width: 0; padding-right: .6rem; }
+[aria-labelledby=results-table] th:first-child { min-width: 8rem; max-width: 11rem; overflow-wrap: anywhere; }
+[aria-labelledby=results-table] thead :is(.name, small) { min-width: 0; max-width: 7rem; white-space: normal;
+  overflow-wrap: anywhere; font-size: .75rem; }
 th[scope=rowgroup] { text-align: left; font-weight: 600; padding-top: 1rem; }
 th small, td small { display: block; font-weight: 400; }
 td, td small { white-space: nowrap; }
