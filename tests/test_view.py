@@ -1,6 +1,7 @@
 """Laws of looking at runs: filters find what a look at the tables finds, pages cover every row once, links lead both ways."""
 
 import html
+import json
 import os
 import re
 import sqlite3
@@ -19,11 +20,15 @@ from test_run import contents
 
 from skillfactory import budgeting, intervention
 from skillfactory.errors import InputError
+from skillfactory.gathering.pages import gathered
 from skillfactory.markup import final_answer, parse
+from skillfactory.outputs import outputs
 from skillfactory.progress import Silent
-from skillfactory.records import Kind
+from skillfactory.records import Check, Kind, Question
 from skillfactory.seeds import digest
 from skillfactory.tasks import resolve
+from skillfactory.traces import WITH_SKILLS
+from skillfactory.view.both import both_page, pair
 from skillfactory.view.library import Library
 from skillfactory.view.marks import marks
 from skillfactory.view.search import Wanted, choices, count, page
@@ -230,7 +235,7 @@ def test_two_runs_stand_side_by_side_question_by_question(world: World) -> None:
     for show, sign in {"": (-1, 0, 1), "first": (1,), "second": (-1,), "differ": (-1, 1)}.items():
         listed = asked(world.server, "/both", first="2", second="3", show=show).text
         fitting = {id for id, (first, second) in rights.items() if (first > second) - (first < second) in sign}
-        assert set(re.findall(r"question\?id=([\w-]+)\"", listed)) == fitting
+        assert set(re.findall(r'question\?id=([\w-]+)[&"]', listed)) == fitting
     id = next(iter(rights))
     page_of_both = asked(world.server, "/both/2/3/question", id=id).text
     for run, name in ((2, "first"), (3, "second")):
@@ -238,6 +243,74 @@ def test_two_runs_stand_side_by_side_question_by_question(world: World) -> None:
         assert set(map(int, re.findall(rf'href="/{run}/response/(\d+)"', page_of_both))) == own
     assert asked(world.server, "/both/2/3/question", id="none").status == 404
     assert asked(world.server, "/both/0/2").status == 404, "attempts and responses are no pair"
+
+
+@pytest.mark.parametrize("show", ["", "first", "second", "differ"])
+def test_side_by_side_leads_from_question_to_question_of_its_list_and_back_to_their_place(
+    world: World, show: str, tmp_path: Path
+) -> None:
+    """The second run lacks every third question of the first, and the very last one."""
+    second = tmp_path / "second"
+    copytree(world.folder / "second", second)
+    ids = list(dict.fromkeys(row["question_id"] for row in read(world.folder / "first" / "responses")))
+    gone = {*ids[::3], ids[-1]}
+    for part in (second / "responses").glob("*.parquet"):
+        rows = pq.read_table(part)
+        pq.write_table(rows.filter(pa.array([row["question_id"] not in gone for row in rows.to_pylist()])), part)
+    with shown(tmp_path / "cache", str(world.folder / "first"), str(second)) as server:
+        page_of_both = asked(server, "/both/0/1", **({"show": show} if show else {})).text
+        listed = re.findall(r'<td class="words"><a href="([^"]*)">', page_of_both)
+        assert len(listed) > 1
+        for label, way in (("next question ›", listed), ("‹ previous question", listed[::-1])):
+            seen, onward = [], way[0]
+            while onward:
+                found = asked(server, html.unescape(onward))
+                assert found.status == 200
+                seen.append(onward)
+                back = re.search(r'<a href="([^"]*)">Side by side</a>', found.text)
+                assert back
+                there = asked(server, html.unescape(back[1])).text
+                assert next(iter(re.findall(r'<td class="words"><a href="([^"]*)">', there))) == onward
+                assert f'value="{show}" selected' in there
+                further = re.search(rf'<a href="([^"]*)">{label}</a>', found.text)
+                onward = further[1] if further else ""
+            assert seen == way
+
+
+def test_two_runs_of_100_000_questions_with_few_in_common_are_looked_through_in_bounded_time(
+    world: World, tmp_path: Path
+) -> None:
+    runs = [str(world.folder / name) for name in ("first", "second")]
+    Library.open(runs, Silent(), tmp_path)
+    common = {id for (id,) in world.library.runs[2].index.rows("SELECT id FROM asked")}
+    for number, path in enumerate(sorted(tmp_path.glob("*.sqlite"))):
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE asked SET q = q + 100000")
+            connection.execute("UPDATE tally SET q = q + 100000")
+            connection.execute(
+                "WITH RECURSIVE each(q) AS (SELECT 1 UNION ALL SELECT q + 1 FROM each WHERE q < 100000) "
+                "INSERT INTO tally SELECT 'response', q, ? || q, 1, 2 FROM each",
+                (f"only in {number}/",),
+            )
+    library = Library.open(runs, Silent(), tmp_path)
+    these = pair(library, library.runs[0], library.runs[1])
+    assert these
+    query: dict[str, str] = {}
+    found: set[str] = set()
+    stops = 0
+    for _ in range(100):
+        text = both_page(library, these, query, seconds=0)
+        found |= set(re.findall(r'question\?id=([\w-]+)[&"]', text))
+        assert "No such question here" not in text
+        stops += "Looked at" in text
+        onward = re.search(r'after=(\d+)">later', text)
+        if onward is None:
+            break
+        if not found:
+            assert f"Looked at {int(onward[1]):,} of 100,0" in text
+        query = {"after": onward[1]}
+    assert found == common
+    assert 0 < stops < 50, "even without any time a page looks at thousands of questions"
 
 
 def test_attempts_in_a_response_are_marked_as_the_tasks_verifier_marks_them(world: World) -> None:
@@ -255,6 +328,72 @@ def test_attempts_in_a_response_are_marked_as_the_tasks_verifier_marks_them(worl
         seen.update(truth)
     assert seen[True] > 5
     assert seen[False] > 5
+
+
+def test_a_response_is_marked_in_the_viewer_as_in_a_report(world: World, tmp_path: Path) -> None:
+    """Every response begins with an attempt that gives no answer: it is neither right nor wrong, it wasn't checked."""
+    run = tmp_path / "run"
+    copytree(world.folder / "first", run)
+    for part in (run / "responses").glob("*.parquet"):
+        rows = pq.read_table(part)
+        texts = [text.replace("<think>", "<think>\n<sample>\nHm.\n</sample>", 1) for text in rows["text"].to_pylist()]
+        pq.write_table(rows.set_column(rows.schema.names.index("text"), "text", pa.array(texts)), part)
+    index = Library.open([str(run)], Silent(), tmp_path / "cache").runs[0].index
+    study = gathered([str(run)], outputs([str(run)]))
+    examples = {example.name: example for selection in study.selections for example in selection.examples}
+    assert examples
+    for name, example in examples.items():
+        item = index.found(name, Table.RESPONSE)
+        assert item is not None
+        found = marks(item, index.text(item.table.base + item.number), index.found(item.question, Table.QUESTION))
+        assert found == example.attempts
+        assert found[0] is None
+
+
+def test_an_attempt_is_right_as_its_verifier_reads_it_not_as_it_looks_without_spaces(world: World) -> None:
+    task = resolve("letter_countdown")
+    made = next(iter(task.questions(1, "4", 0, "eval")))
+    assert isinstance(made, Question)
+    response, asked_for = (world.library.runs[2].index.item(table.base + 1) for table in (Table.RESPONSE, Table.QUESTION))
+    assert response
+    assert asked_for
+    more = {"facts": json.dumps(made.facts)}
+    question = replace(asked_for, facets={**asked_for.facets, "task": task.name}, answer=made.answer, more=more)
+    for answer in (made.answer, " ".join(made.answer), made.answer[:-1], f" {made.answer}\n"):
+        text = f"<think><sample><answer>{answer}</answer></sample></think>"
+        truth = task.check(made, answer.strip()).check is Check.RIGHT
+        assert marks(replace(response, answer=None), text, question) == (truth,)
+    assert task.check(made, " ".join(made.answer)).check is not Check.RIGHT
+
+
+def test_blocks_of_ones_own_skill_are_shown_as_such(world: World, tmp_path: Path) -> None:
+    """In an evaluation that counted it, and in traces that show it; others take its tags for words."""
+    text = "<think><mine>My plan.</mine><sample><answer>6</answer></sample></think><answer>6</answer>"
+    responses, traces = tmp_path / "responses", tmp_path / "traces"
+    copytree(world.folder / "first", responses)
+    copytree(world.folder / "traces", traces)
+    for part in (responses / "responses").glob("*.parquet"):
+        rows = [row | {"text": text, "blocks": [("mine", 1)]} for row in pq.read_table(part).to_pylist()]
+        kind = pa.map_(pa.string(), pa.int64())
+        schema = pq.read_schema(part)
+        at = schema.get_field_index("blocks")
+        schema = schema.append(pa.field("blocks", kind)) if at < 0 else schema
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
+    begin = text.index("My plan")
+    segment = {"kind": "skill", "start": begin, "end": begin + 8, "skill": "mine"}
+    for part in (traces / "traces").glob("*.parquet"):
+        rows = [
+            row | {"conversations": [*row["conversations"][:-1], row["conversations"][-1] | {"content": text}]}
+            | {"segments": [segment, *row["segments"]]}
+            for row in pq.read_table(part).to_pylist()
+        ]  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows, schema=WITH_SKILLS), part)
+    with shown(tmp_path / "cache", str(responses), str(traces)) as server:
+        for path in ("/0/response/1", "/1/trace/1"):
+            found = asked(server, path).text
+            assert "Skill: mine" in found
+            assert "Joining phrase</p>" not in found
+            assert found.index("What the colours and borders mean") < found.index("Skill: mine"), "the key stands first"
 
 
 def test_a_page_never_imports_what_a_run_names_as_its_task(world: World) -> None:
