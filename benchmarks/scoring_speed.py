@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, permutations
 from typing import Any
 
 from skillfactory.evaluation import rows_of
@@ -42,6 +42,8 @@ HOW = Examination(GROUP.name, TASK, SAMPLES, Sampling(), Sampling())
 Text = Callable[[Question, int, int], str]  # question, salt, characters
 
 
+ORDERS = tuple(permutations(range(4)))
+SHAPES = ("{a} {x} {b} {y} {c} {z} {d}", "({a} {x} {b}) {y} {c} {z} {d}", "{a} {x} ({b} {y} {c}) {z} {d}")
 REMARKS = ("too large, so I take less", "close, but not it", "too small", "what I had before", "worth another look", "odd")
 
 
@@ -58,9 +60,16 @@ def prose(salt: int, characters: int) -> str:
 
 
 def wrong(question: Question, number: int) -> str:
-    """An answer that uses the numbers in a wrong way."""
-    numbers = question.facts["numbers"]
-    return " + ".join(map(str, numbers[number % 3 :])) or "1"
+    """A wrong answer over the numbers, as models give them; those of all a question's responses differ.
+
+    It has all numbers in some order, some parentheses, and now and then a value that is no whole number.
+    """
+    numbers = list(question.facts["numbers"])
+    number, place = divmod(number, len(ORDERS))
+    a, b, c, d = (numbers[n] for n in ORDERS[place])
+    number, shape = divmod(number, len(SHAPES))
+    (one, two, three) = (("+", "-", "*", "/")[number // 4**n % 4] for n in range(3))
+    return SHAPES[shape].format(a=a, b=b, c=c, d=d, x=one, y=two, z=three)
 
 
 def trace(question: Question, salt: int, characters: int) -> str:
@@ -69,7 +78,7 @@ def trace(question: Question, salt: int, characters: int) -> str:
     parts = ["<think>\n"]
     for number in range(8):
         last = number == 7
-        answer, said = (question.answer, "Correct") if last else (wrong(question, number), "Incorrect")
+        answer, said = (question.answer, "Correct") if last else (wrong(question, 7 * salt + number), "Incorrect")
         parts += [f"<sample>\n{prose(salt + number, room)}\n<answer>{answer}</answer>\n</sample>\n<reflect>\n"]
         parts += [
             f"{prose(salt + 7 * number + 50, room)}\n<verdict>{said}</verdict>\n</reflect>\n",
@@ -142,7 +151,8 @@ def material(text: Text, responses: int, characters: int) -> Iterator[tuple[Ques
     questions = [item for item in TASK.questions(200, GROUP.level, 0, "eval") if isinstance(item, Question)]
     for number in range(responses // SAMPLES):
         question = questions[number % len(questions)]
-        yield question, [text(question, random.getrandbits(16), characters) for _ in range(SAMPLES)]
+        salt = random.getrandbits(16)
+        yield question, [text(question, salt + 1000 * sample, characters) for sample in range(SAMPLES)]
 
 
 def rate(reader: Callable[..., Any], text: Text, responses: int, characters: int) -> float:

@@ -47,7 +47,7 @@ def final_answer(text: str) -> tuple[str | None, str]:
     if span is None:
         return None, "unclosed_answer" if text.find("<answer>", start) >= 0 else "no_answer"
     answer = text[span[0] : span[1]].strip()
-    return (answer, "answered") if neutral(answer).strip() else (None, "empty_answer")
+    return (answer, "answered") if (neutral(answer).strip() if "<" in answer else answer) else (None, "empty_answer")
 
 
 def verdict(text: str) -> Verdict:
@@ -194,9 +194,8 @@ def _grammar(own: tuple[str, ...]) -> _Grammar:
 
 
 _BLOCKS = {"sample": Kind.ATTEMPT, "reflect": Kind.REFLECTION}
-_GLUE, _OPTIONAL = Kind.GLUE, (Kind.GLUE, Kind.CLOSING)  # Python 3.11 takes its time to find a member of an enumeration
-_STRAY = re.compile(r"</?(?:sample|reflect)>")
-_VERBATIM = (Kind.ATTEMPT, Kind.REFLECTION, Kind.SKILL, Kind.ANSWER)  # may hold tags of skills, as any other words
+_GLUE, _CLOSING = Kind.GLUE, Kind.CLOSING  # may be absent; Python 3.11 takes its time to find a member of an enumeration
+_STRAY = re.compile(r"</?(?:sample|reflect)>")  # of what may hold tags of skills, as any other words
 
 
 def parse(text: str, own: tuple[str, ...] = ()) -> Parsed:
@@ -239,7 +238,8 @@ class _Reading:
         """Reads what stands before the next block, and that block; gives back where it ends."""
         found = self.grammar.opening.search(self.text, at, inside)
         begin = found.start() if found else inside
-        self._part(at, begin, _GLUE)
+        if begin > at and not self.text[at:begin].isspace():
+            self._part(at, begin, _GLUE)
         if not found:
             return inside
         tag, start = found.group(1), found.end()
@@ -279,10 +279,11 @@ class _Reading:
     def _part(self, start: int, end: int, kind: Kind, skill: str | None = None) -> None:
         """Notes the stretch without the white space around it; glue and closing phrases may be absent."""
         body = self.text[start:end].lstrip()
-        if not body and kind in _OPTIONAL:
+        optional = kind is _GLUE or kind is _CLOSING
+        if not body and optional:
             return
         start = end - len(body)
         end = start + len(body.rstrip())
-        if (_STRAY if kind in _VERBATIM else self.grammar.stray).search(self.text, start, end):
+        if "<" in body and (self.grammar.stray if optional else _STRAY).search(self.text, start, end):
             self.problems.append("stray_tag")
         self.parts.append(Segment(kind, start, end, None, None, skill))

@@ -13,12 +13,13 @@ from skillfactory.markup import final_answer, parse, verdict
 from skillfactory.records import Check, Kind, Segment, Verdict
 from skillfactory.skills.base import Skill
 from skillfactory.skills.loops import repeated_share
-from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, RIGHT, UNDECIDED
+from skillfactory.skills.transitions import EMPTY, LETTERS, LONGEST, RIGHT, UNDECIDED, WRONG
 from skillfactory.skills.usage import Counts, used
 
 # Python 3.11 takes its time to find a member of an enumeration, and these are looked up for every part of every response.
 _ATTEMPT, _REFLECTION, _ANSWER, _GLUE = Kind.ATTEMPT, Kind.REFLECTION, Kind.ANSWER, Kind.GLUE
 _CORRECT, _INCORRECT = Verdict.CORRECT, Verdict.INCORRECT
+_RIGHT, _WRONG = Check.RIGHT, Check.WRONG
 
 MAX_ATTEMPTS = 256  # no honest response has so many, and some verifiers take a hundredth of a second for each
 
@@ -77,7 +78,9 @@ def shown(text: str, judge: Judge, own: tuple[Skill, ...] = ()) -> Shown:
             continue
         known = graded.get(event.answer)
         if known is None:
-            known = graded[event.answer] = LETTERS[judge(event.answer)]
+            check = judge(event.answer)
+            known = RIGHT if check is _RIGHT else WRONG if check is _WRONG else LETTERS[check]
+            graded[event.answer] = known
         before = known
         first = first or known
         course.append(known)

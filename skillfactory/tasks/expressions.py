@@ -37,26 +37,28 @@ def evaluate(tokens: Sequence[str], given: Sequence[str]) -> tuple[Ratio, int] |
     due = True  # a factor must come next
     for token in tokens:
         if due:
-            if token == "(":
+            if token in left:
+                left.remove(token)
+                numerator, denominator = int(token), 1
+                due = False
+            elif token == "(":
                 outer.append((total, below, top, bottom, divide))
                 total, below, top, bottom, divide = 0, 1, 1, 1, False
                 continue
-            if token not in left:
+            else:
                 return _fault(token, given, due)
-            left.remove(token)
-            numerator, denominator = int(token), 1
-            due = False
         elif token == ")" and outer:
             numerator, denominator = total * bottom + top * below, below * bottom
             total, below, top, bottom, divide = outer.pop()
-        elif token in _TIMES or token in _DIVIDED:
-            divide = token in _DIVIDED
-            due = True
+        elif token in _TIMES:
+            divide, due = False, True
+            continue
+        elif token in _DIVIDED:
+            divide = due = True
             continue
         elif token in _PLUS or token in _MINUS:
             total, below = total * bottom + top * below, below * bottom
-            top, bottom, divide = (1 if token in _PLUS else -1), 1, False
-            due = True
+            top, bottom, divide, due = (1 if token in _PLUS else -1), 1, False, True
             continue
         else:
             return _fault(token, given, due)

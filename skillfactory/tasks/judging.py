@@ -26,12 +26,12 @@ class Judging:
         found = self._found.get(answer)
         if found is None:
             found = self._found[answer] = self._check(answer)
-            self._lost += found.check is Check.UNDECIDED and found.reason in _LOST
+            if found.reason in _LOST:
+                self._lost += 1
         return found
 
     def attempt(self, answer: str) -> Grade:
         """The grade of an answer on the way; NOT_ASKED if too many were lost and it isn't known."""
-        found = self._found.get(answer)
-        if found is not None:
-            return found
-        return NOT_ASKED if self._lost >= MAX_LOST else self(answer)
+        if self._lost >= MAX_LOST:
+            return self._found.get(answer, NOT_ASKED)
+        return self(answer)
