@@ -23,7 +23,7 @@ from skillfactory.progress import Progress
 from skillfactory.records import Check, Stop
 from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
-from skillfactory.stats import Estimate, clustered_share, difference, mean_of_shares
+from skillfactory.stats import Estimate, clustered_share, difference_of_shares, mean_of_shares
 from skillfactory.suites import Group
 from skillfactory.summary import Summary, columns, funnel, interval, percent, worked
 
@@ -185,7 +185,7 @@ def _gains(rounds: Sequence[_Round]) -> dict[str, Any]:
     for name, ways in _GAINS.items():
         forced, voted = ([np.asarray(each.ways[way].shares)[None, :] for each in rounds] for way in ways)
         gone = all(table.size for table in (*forced, *voted))
-        found[name] = _plain(difference(forced, voted)) if gone else None
+        found[name] = _plain(difference_of_shares(forced, voted)) if gone else None
     return found
 
 

@@ -40,7 +40,7 @@ from skillfactory.records import Check, Question
 from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.seeds import derive
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
-from skillfactory.stats import Estimate, clustered_share, difference, mean_of_shares
+from skillfactory.stats import Estimate, clustered_share, difference_of_shares, mean_of_shares
 from skillfactory.suites import Group
 from skillfactory.summary import Summary, columns, funnel, interval, percent, worked
 from skillfactory.tasks import resolve
@@ -239,7 +239,7 @@ def _numbers(ways: Sequence[_Way], controls: Sequence[_Way]) -> dict[str, Any]:
         own, kept = ([np.asarray(way.shares[name]) for way in each] for each in (ways, controls))
         shares[name] = _plain(mean_of_shares([clustered_share(values) for values in own]))
         if ways is not controls:
-            more[name] = _plain(difference([values[None, :] for values in own], [values[None, :] for values in kept]))
+            more[name] = _plain(difference_of_shares([values[None, :] for values in own], [values[None, :] for values in kept]))
     steps = sum((way.after for way in ways), Counter[tuple[str, str]]())
     after = {
         verdict: {step.value: steps[verdict, step.value] for step in Step} for verdict in sorted({said for said, _ in steps})

@@ -170,6 +170,10 @@ class Tally:
             "majority_at": {k: float(np.mean(values)) for (name, k), values in found.items() if name == "majority_at"},
             "checks": {check.value: self._counts[check] for check in Check},
             "unanswered": {reason: count / responses for reason, count in sorted(self._reasons.items())},
+            "clustered": {
+                name: {k: _plain(clustered_share(values)) for (one, k), values in found.items() if one == name}
+                for name in ("pass_at", "majority_at")
+            },
             "verdicts": verdicts,
             **_f1s(verdicts),
             **self._courses.numbers(),
@@ -263,6 +267,7 @@ def _kinds(
             "accuracy": _plain(mean_of_shares([_estimate(group["accuracy"]) for group in members])),
             "pass_at": _at(members, "pass_at"),
             "majority_at": _at(members, "majority_at"),
+            "clustered": {name: _clustered(members, name) for name in ("pass_at", "majority_at")},
             "checks": {check.value: sum(group["checks"][check.value] for group in members) for check in Check},
             "verdicts": verdicts,
             **_f1s(verdicts),
@@ -282,6 +287,13 @@ def _at(groups: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | Non
     """The means over groups of a number with a k, for every k that all of them have."""
     shared = [k for k in groups[0][name] if all(k in group[name] for group in groups)]
     return {k: _mean([group[name][k] for group in groups]) for k in shared}
+
+
+def _clustered(groups: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """The same with its interval clustered by question."""
+    found = [group["clustered"][name] for group in groups]
+    shared = [k for k in found[0] if all(k in each for each in found)]
+    return {k: _plain(mean_of_shares([_estimate(each[k]) for each in found])) for k in shared}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

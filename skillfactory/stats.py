@@ -7,7 +7,7 @@ and cross: every seed met every question.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -67,9 +67,9 @@ class Spread:
 
 def spread(lengths: Sequence[int]) -> Spread | None:
     """The spread of `lengths`, percentiles interpolated linearly; None if there are none."""
-    if not len(lengths):
-        return None
     values = np.asarray(lengths)
+    if not len(values):
+        return None
     p5, p50, p95 = (float(q) for q in np.percentile(values, (5, 50, 95)))
     return Spread(len(values), float(values.mean()), p5, p50, p95, int(values.max()))
 
@@ -145,8 +145,7 @@ def _majorities(votes: tuple[tuple[int, float], ...], silent: int) -> tuple[floa
 
 def _times(ways: Array, count: int, m: int) -> Array:
     """`ways`, multiplied with those to draw up to m of the `count` responses that give another answer."""
-    size = len(ways)
-    product = ways.copy()
+    size, product = len(ways), ways.copy()
     for j in range(1, min(count, m - 1) + 1):
         product[j:] += math.comb(count, j) * ways[: size - j]
     if count >= m:
@@ -159,14 +158,12 @@ def _drawn_majority(votes: Votes, silent: int, k: int, seed: int, draws: int) ->
     counts = random.multivariate_hypergeometric([count for count, _ in votes] + [silent], k, size=draws)[:, :-1]
     most = counts.max(1, initial=0, keepdims=True)
     winners = (counts == most) & (most > 0)
-    shares = np.array([right for _, right in votes])
-    return float(np.mean((winners @ shares) / np.maximum(winners.sum(1), 1)))
+    return float(np.mean((winners @ np.array([right for _, right in votes])) / np.maximum(winners.sum(1), 1)))
 
 
 def f1(true: int, false: int, missed: int) -> float | None:
     """F1 of a class from its true positives, false positives and false negatives; None if there are none of all three."""
-    total = 2 * true + false + missed
-    return 2 * true / total if total else None
+    return 2 * true / total if (total := 2 * true + false + missed) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def clustered_share(shares: Array) -> Estimate:
     if not n:
         return Estimate(None, None, None, None, 0)
     se = float(np.std(shares, ddof=1) / math.sqrt(n)) if n > 1 else None
-    return _share_estimate(float(np.mean(shares)), se, n)
+    return share_estimate(float(np.mean(shares)), se, n)
 
 
 def mean_of_shares(estimates: Sequence[Estimate]) -> Estimate:
@@ -198,21 +195,23 @@ def mean_of_shares(estimates: Sequence[Estimate]) -> Estimate:
     if not estimates or len(values) < len(estimates):
         return Estimate(None, None, None, None, n)
     se = math.hypot(*errors) / len(values) if len(errors) == len(values) else None
-    return _share_estimate(sum(values) / len(values), se, n)
+    return share_estimate(sum(values) / len(values), se, n)
 
 
-def _share_estimate(value: float, se: float | None, n: int) -> Estimate:
+def share_estimate(value: float, se: float | None, n: int, df: float | None = None) -> Estimate:
     """A share with the Wilson interval of the number of independent trials that would give its standard error.
 
     That is value (1 - value) / se², the effective sample size of Korn and Graubard (1998); n where all questions agree and
     the error is 0, so that a share of 0 or 1 has an interval too, as if each question had been asked once.
+    `df`: degrees of freedom, if they aren't n - 1.
     """
     value = min(1.0, max(0.0, value))
     variance = value * (1 - value)
     trials = variance / se**2 if se is not None and se > _ROUNDING and variance > 0 else float(n)
     trials = min(max(trials, 1.0), 1e15)
-    low, high = _wilson(value, trials, Z95 if n > 100 else t95(max(n - 1, 1)))
-    return Estimate(value, low, high, se, n)
+    quantile = t95(df) if df is not None else Z95 if n > 100 else t95(max(n - 1, 1))
+    low, high = _wilson(value, trials, quantile)
+    return Estimate(value, low, high, se, n, df)
 
 
 def mean(arm: Groups) -> Estimate:
@@ -221,15 +220,26 @@ def mean(arm: Groups) -> Estimate:
     return _normal(_mean(arm), *_variance([arm]), _size(arm))
 
 
-def difference(arm: Groups, other: Groups, paired_seeds: bool = False) -> Estimate:
+def difference(arm: Groups, other: Groups, paired_seeds: bool = False, guarded: bool = False) -> Estimate:
     """The mean of `arm` minus that of `other`, which met the same questions in the same order; the interval is paired by them.
 
     `paired_seeds` if equal rows belong together (the same base, traces and data order), so that their noise cancels too.
+    `guarded`: see `difference_of_shares`.
     """
     _check([arm, other], paired_seeds)
-    signed = [a - b for a, b in zip(arm, other, strict=True)] if paired_seeds else None
-    parts: list[Groups] = [arm, [-table for table in other]] if signed is None else [signed]
-    return _normal(_mean(arm) - _mean(other), *_variance(parts), _size(arm))
+    parts = [[a - b for a, b in zip(arm, other, strict=True)]] if paired_seeds else [arm, [-table for table in other]]
+    return _normal(_mean(arm) - _mean(other), *_variance(parts, guarded), _size(arm))
+
+
+def difference_of_shares(arm: Groups, other: Groups, paired_seeds: bool = False) -> Estimate:
+    """The `difference` of shares: its interval stays within -1 and 1, and has a width where no question differs, too.
+
+    The variance over questions is that with two more in each group, one won and one lost (Bonett and Price 2012; its centre
+    stays). These differ as others do, by sum d² / sum |d|: by 1 where each was asked once, or where none differs.
+    """
+    found = difference(arm, other, paired_seeds, guarded=True)
+    low, high = (None if bound is None else min(1.0, max(-1.0, bound)) for bound in (found.low, found.high))
+    return replace(found, low=low, high=high)
 
 
 def ratio(arm: Groups, other: Groups, paired_seeds: bool = False) -> Estimate:
@@ -245,9 +255,7 @@ def ratio(arm: Groups, other: Groups, paired_seeds: bool = False) -> Estimate:
     if top <= 0:
         return Estimate(0.0, None, None, None, n)
     above, below = [table / top for table in arm], [-table / bottom for table in other]
-    parts: list[Groups] = [above, below]
-    if paired_seeds:
-        parts = [[a + b for a, b in zip(above, below, strict=True)]]
+    parts = [[a + b for a, b in zip(above, below, strict=True)]] if paired_seeds else [above, below]
     logarithm = _normal(math.log(top / bottom), *_variance(parts), n)
     if logarithm.low is None or logarithm.high is None or logarithm.se is None:
         return Estimate(top / bottom, None, None, None, n)
@@ -258,9 +266,8 @@ def bootstrap(arms: Sequence[Groups], paired_seeds: bool = False, seed: int = 0,
     """The means of arms (arms × draws) in worlds where questions and seeds are drawn anew with replacement.
 
     Questions are drawn within each group, the same for all arms, and independently of them the seeds of each arm, or the
-    same for all if they are paired: the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Applied
-    Statistics 1). `percentiles` of any function of the rows is an interval that assumes no distribution. With few seeds it is
-    too narrow (drawn anew, S seeds vary by (S - 1) / S as much): `difference` and `ratio` rest on t quantiles instead.
+    same for all if they are paired: the pigeonhole bootstrap (Owen 2007). `percentiles` of any function of the rows is an
+    interval. With few seeds it is too narrow: drawn anew, S seeds vary by (S - 1) / S as much.
     """
     _check(arms, paired_seeds)
     random = np.random.default_rng(seed)
@@ -272,23 +279,21 @@ def bootstrap(arms: Sequence[Groups], paired_seeds: bool = False, seed: int = 0,
 def resampled_means(values: Array, seed: int = 0, draws: int = 2000) -> Array:
     """The means of `values`, one for each question, when as many questions are drawn anew with replacement (Efron 1979).
 
-    `percentiles(means, len(values))` is a 95 % interval clustered by question that assumes no distribution: of accuracy,
-    pass@k, a vote, whatever has a number for each question. Where all agree it has no width, unlike `clustered_share`.
+    `percentiles(means, len(values))` is a 95 % interval. Where all agree it has no width, unlike `clustered_share`.
     """
     different, times = np.unique(values, return_counts=True)
     random = np.random.default_rng(seed)
     step = max(1, 2_000_000 // max(len(different), 1))
-    chunks = [min(step, draws - start) for start in range(0, draws, step)]
-    parts = [random.multinomial(len(values), times / len(values), size=size) @ different for size in chunks]
+    sizes = (min(step, draws - start) for start in range(0, draws, step))
+    parts = [random.multinomial(len(values), times / len(values), size=size) @ different for size in sizes]
     return np.asarray(np.concatenate(parts) / len(values))
 
 
 def percentiles(values: Array, questions: int | None = None) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile; a little further out if they stand for so many `questions`.
 
-    Questions drawn anew vary by (n - 1) / n as much as new ones do, and the tails of few are longer than normal. So the tails
-    cut off are those of a normal variable beyond sqrt(n / (n - 1)) times t's quantile (Hesterberg 2015, "What Teachers Should
-    Know About the Bootstrap", The American Statistician 69).
+    Questions drawn anew vary by (n - 1) / n as much as new ones do, and few have longer tails than the normal. So the tails cut
+    off are those of a normal variable beyond sqrt(n / (n - 1)) times t's quantile (Hesterberg 2015).
     """
     tail = 0.025
     if questions is not None and questions > 1:
@@ -302,20 +307,19 @@ def _resampled(arms: Sequence[Groups], paired_seeds: bool, random: np.random.Gen
         return random.multinomial(size, np.full(size, 1 / size), size=draws) / size
 
     asked = [weights(table.shape[1]) for table in arms[0]]
-    shared = weights(len(arms[0][0])) if paired_seeds else None
-    rows = []
+    shared, rows = weights(len(arms[0][0])) if paired_seeds else None, []
     for arm in arms:
         trained = weights(len(arm[0])) if shared is None else shared
         rows.append(sum(((trained @ table) * w).sum(1) for table, w in zip(arm, asked, strict=True)) / len(arm))
     return np.array(rows)
 
 
-def _variance(arms: Sequence[Groups]) -> tuple[float | None, float]:
+def _variance(arms: Sequence[Groups], guarded: bool = False) -> tuple[float | None, float]:
     """The variance of the sum of the arms' means, and its degrees of freedom.
 
     Crossed random effects, by analysis of variance: seed means vary by seeds and noise, question means (summed over arms, as
     all met the same ones) by questions and noise, and the noise counted twice is taken off. Degrees of freedom: Satterthwaite
-    1946. None where a single seed met a single question.
+    1946. None where a single seed met a single question. `guarded`: see `difference_of_shares`.
     """
     groups, parts, noise = len(arms[0]), [], 0.0
     for arm in arms:
@@ -328,13 +332,21 @@ def _variance(arms: Sequence[Groups]) -> tuple[float | None, float]:
         asked = tables[0].shape[1]
         if asked > 1:
             scores = np.sum([table.mean(0) for table in tables], axis=0)
-            parts.append((float(np.var(scores, ddof=1)) / asked / groups**2, asked - 1))
+            scores = _guarded(scores) if guarded else scores
+            parts.append((float(np.var(scores, ddof=1)) / len(scores) / groups**2, asked - 1))
             noise += sum(_noise(table) for table in tables if len(table) > 1) / groups**2
     if not parts:
         return None, 1.0
     total = max(sum(part for part, _ in parts) - noise, max(part for part, _ in parts))
     spread = sum(part**2 / df for part, df in parts)
     return total, max(1.0, total**2 / spread) if spread else math.inf
+
+
+def _guarded(differences: Array) -> Array:
+    """The differences of questions, and those of one question that is won and one that is lost."""
+    sizes = np.abs(differences)
+    size = sizes @ sizes / sizes.sum() if sizes.max() > _ROUNDING else 1.0
+    return np.append(differences, [size, -size])
 
 
 def _noise(table: Array) -> float:
@@ -345,9 +357,12 @@ def _noise(table: Array) -> float:
 
 
 def _normal(value: float, variance: float | None, df: float, n: int) -> Estimate:
+    """The estimate with the t interval of a variance. Where all agree but for rounding, its error is 0."""
     if variance is None:
         return Estimate(value, None, None, None, n)
     se = math.sqrt(variance)
+    if se < _ROUNDING:
+        value, se = (value if abs(value) > _ROUNDING else 0.0), 0.0
     half = t95(df) * se
     return Estimate(value, value - half, value + half, se, n, df)
 

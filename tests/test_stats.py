@@ -16,6 +16,7 @@ from skillfactory.stats import (
     bootstrap,
     clustered_share,
     difference,
+    difference_of_shares,
     f1,
     mean,
     mean_of_shares,
@@ -95,7 +96,7 @@ def test_the_quantile_of_t_is_scipys(df: float) -> None:
     assert t95(df) == pytest.approx(t.ppf(0.975, df), abs=2e-6)
 
 
-def covered(interval: Callable[[np.random.Generator], tuple[Estimate, float]], worlds: int = 1000) -> float:
+def covered(interval: Callable[[np.random.Generator], tuple[Estimate, float]], worlds: int = 2000) -> float:
     """How often an interval holds the truth."""
     random = np.random.default_rng(11)
     inside = 0
@@ -150,6 +151,39 @@ def study(random: np.random.Generator, seeds: int, levels: tuple[float, float], 
 def test_the_interval_of_a_difference_covers_the_truth(seeds: int) -> None:
     assert 0.93 <= covered(lambda random: (difference(*study(random, seeds, (0.5, 0.3))), 0.2)) <= 0.975
     assert 0.93 <= covered(lambda random: (mean(study(random, seeds, (0.5, 0.3))[0]), 0.5)) <= 0.985
+
+
+def won(random: np.random.Generator, asked: int, gain: float, lost: float) -> Groups:
+    """One seed's differences: each question is won, lost or level."""
+    return [random.choice([1.0, -1.0, 0.0], (1, asked), p=[gain + lost, lost, 1 - gain - 2 * lost])]
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.05])
+@pytest.mark.parametrize(("asked", "gain"), [(24, 0.02), (24, 0.05), (48, 0.02), (100, 0.02), (100, 0.05), (500, 0.02)])
+def test_a_difference_that_few_questions_show_is_held_at_least_as_often_as_told(asked: int, gain: float, lost: float) -> None:
+    nothing = [np.zeros((1, asked))]
+    found = covered(lambda random: (difference_of_shares(won(random, asked, gain, lost), nothing), gain))
+    assert 0.93 <= found <= (0.97 if asked == 500 else 1), "of three that differ each moves the interval far"
+
+
+def test_where_no_question_differs_the_interval_has_a_width_and_where_all_do_it_ends_at_1() -> None:
+    none, all_ = [np.zeros((1, 24))], [np.ones((1, 24))]
+    level = difference_of_shares(none, none)
+    assert level.low is not None
+    assert level.high is not None
+    assert level.low == -level.high < -0.05
+    best = difference_of_shares(all_, none)
+    assert best.high == 1
+    assert best.low is not None
+    assert 0.8 < best.low < 1
+
+
+def test_the_interval_of_a_mean_of_shares_covers_the_truth() -> None:
+    def world(random: np.random.Generator) -> tuple[Estimate, float]:
+        parts = [(0.3, 60), (0.6, 90), (0.8, 150)]
+        return mean_of_shares([clustered_share(random.binomial(2, p, n) / 2) for p, n in parts]), 1.7 / 3
+
+    assert 0.93 <= covered(world) <= 0.97
 
 
 def test_the_interval_of_a_ratio_covers_the_truth() -> None:

@@ -9,7 +9,7 @@ from skillfactory.errors import InputError
 from skillfactory.gathering.questions import MEASURES
 from skillfactory.gathering.scores import Asked, Row, accuracy, common, tables
 from skillfactory.significance import holm, p_value
-from skillfactory.stats import Array, Estimate, difference, mean, ratio
+from skillfactory.stats import Array, Estimate, difference, difference_of_shares, mean, ratio
 
 UNKNOWN = Estimate(None, None, None, None, 0)
 CLOSE = 1e-9  # means over seeds that are nearer than this are equal but for rounding
@@ -139,7 +139,7 @@ def _pair(one: Results, other: Results, column: str, groups: tuple[Asked, ...], 
         return None
     more = [_both(one, other, groups, measure, seeds) for measure in ("tokens", "answers")]
     tokens, answers = (UNKNOWN if both is None else difference(*both, paired_seeds=bool(seeds)) for both in more)
-    found = difference(*right, paired_seeds=bool(seeds))
+    found = difference_of_shares(*right, paired_seeds=bool(seeds))
     gains = np.concatenate([a.mean(0) - b.mean(0) for a, b in zip(*right, strict=True)])
     won, lost = int((gains > CLOSE).sum()), int((gains < -CLOSE).sum())
     return Pair(
