@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skillfactory.evaluation import NUMBERS
-from skillfactory.gathering.scores import Judged, Row, cell, comparison, groups_of, inference
+from skillfactory.gathering.scores import Judged, Row, accuracy, cell, comparison, groups_of, inference
+from skillfactory.stats import Array, clustered_share, mean_of_shares
 
 MEANS = ("first_right", "cut", "well_formed", "answers", "reflections", "f1_correct", "f1_incorrect")
 
@@ -63,6 +65,34 @@ def test_the_interval_of_a_share_ends_where_shares_do(right: int, tmp_path: Path
     assert found.accuracy.high is not None
     assert 0 <= found.accuracy.low <= right / 4 <= found.accuracy.high <= 1
     assert found.accuracy.low < found.accuracy.high
+
+
+def test_an_arm_of_one_run_has_the_interval_of_its_evaluation() -> None:
+    random = np.random.default_rng(3)
+    groups: list[Array] = [random.binomial(4, share, (1, n)) / 4 for share, n in ((0.02, 150), (0.5, 33), (0.0, 60))]
+    for tables in [*([table] for table in groups), groups]:
+        assert accuracy(tables) == mean_of_shares([clustered_share(table[0]) for table in tables])
+
+
+def covered(share: float, seeds: int, asked: int, luck: float) -> float:
+    """How often the interval holds the truth, if questions differ in difficulty, and trainings by `luck` of the share."""
+    random = np.random.default_rng(7)
+    worlds, inside = 2000, 0
+    ease = 0.6 * random.beta(share / 0.6, 1 - share / 0.6, (worlds, 1, asked))
+    trained = 1 + luck * random.uniform(-1, 1, (worlds, seeds, 1))
+    right = random.random((worlds, seeds, asked)) < ease * trained
+    for world in right.astype(float):
+        found = accuracy([world])
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= share <= found.high
+    return inside / worlds
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.01, 300), (0.02, 300), (0.05, 300), (0.05, 100)])
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.5), (5, 0.5)])
+def test_the_interval_of_a_small_share_covers_the_truth(share: float, asked: int, seeds: int, luck: float) -> None:
+    assert covered(share, seeds, asked, luck) >= 0.93
 
 
 def test_the_interval_of_a_difference_may_be_below_0(tmp_path: Path) -> None:

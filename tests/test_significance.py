@@ -41,6 +41,19 @@ def test_p_values_without_a_spread_are_those_of_the_sign_test() -> None:
     assert p_value(difference([gains], [0 * gains])) == pytest.approx(scipy_stats.binomtest(9, 9).pvalue)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("parts", [3, 7, 10])
+def test_questions_that_agree_but_for_rounding_agree(parts: int, seeds: int) -> None:
+    shares = np.array([[k / parts for k in range(1, parts + 1)]] * seeds)
+    lower = np.array([[k / parts for k in range(parts)]] * seeds)
+    for paired in (False, True):
+        assert p_value(difference([shares], [lower], paired)) == pytest.approx(2 ** (1 - parts))
+        assert p_value(difference([shares], [shares + 1e-17], paired)) == 1.0
+    sums = np.array([[k / 10 + 0.2 for k in range(1, 8)]])
+    equal = np.array([[(k + 2) / 10 for k in range(1, 8)]])
+    assert p_value(difference([sums], [equal])) == 1.0, "0.1 + 0.2 is no more than 0.3"
+
+
 def test_what_has_no_interval_has_no_p_value() -> None:
     assert p_value(Estimate(None, None, None, None, 0)) is None
     assert p_value(difference([np.ones((1, 1))], [np.zeros((1, 1))])) is None

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from skillfactory.comparing.pairs import Cell, Pair
 from skillfactory.comparing.questions import Question
-from skillfactory.gathering.scores import clipped
 from skillfactory.report.numbers import Arm, Group, Study
 from skillfactory.report.numbers import Cell as Shown
 from skillfactory.report.numbers import Estimate as Bounds
@@ -34,7 +33,7 @@ def page(
 def _right(groups: Sequence[Group], cells: Sequence[Cell]) -> str:
     """The table in the shape of the paper's: arms × groups, means of kinds first."""
     arms = tuple(Arm(name, name) for name in dict.fromkeys(cell.arm for cell in cells))
-    shown = tuple(Shown(cell.arm, cell.column, clipped(cell.right)) for cell in cells)
+    shown = tuple(Shown(cell.arm, cell.column, _bounds(cell.right)) for cell in cells)
     filled = tuple(replace(group, label=group.name) for group in groups if any(cell.column == group.name for cell in cells))
     seeds = {cell.seeds for cell in cells}
     of = "new questions" + ("" if seeds == {1} else " and, for arms of several seeds, of new seeds too")

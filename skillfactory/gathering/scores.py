@@ -12,7 +12,7 @@ import numpy as np
 from skillfactory.evaluation import NUMBERS
 from skillfactory.gathering.questions import Means, question_means
 from skillfactory.report import Cell, Comparison, Estimate, Group
-from skillfactory.stats import Array, clustered_share, difference, mean, mean_of_shares, ratio
+from skillfactory.stats import Array, clustered_share, difference_of_shares, mean, mean_of_shares, ratio, share_estimate
 from skillfactory.stats import Estimate as Found
 
 
@@ -110,7 +110,7 @@ def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
     return Cell(
         row.name,
         column,
-        accuracy=clipped(accuracy(tables[0])),
+        accuracy=_estimate(accuracy(tables[0])),
         questions=sum(table.shape[1] for table in tables[0]),
         responses=sum(int(numbers["responses"]) for numbers in told),
         first_try=_mean(told, "first_right"),
@@ -125,9 +125,11 @@ def cell(row: Row, column: str, groups: Sequence[Asked]) -> Cell | None:
 
 
 def accuracy(tables: Sequence[Array]) -> Found:
-    """The mean of an arm's shares. Where nothing varies, as at 0, the interval is that of each question asked once."""
+    """The mean of an arm's shares with an interval that ends where shares do; that of its evaluation if there is one seed."""
+    if len(tables[0]) == 1:
+        return mean_of_shares([clustered_share(table[0]) for table in tables])
     found = mean(tables)
-    return found if found.se else mean_of_shares([clustered_share(table.mean(0)) for table in tables])
+    return found if found.value is None else share_estimate(found.value, found.se, found.n, found.df)
 
 
 def comparison(row: Row, baseline: Row, column: str, groups: Sequence[Asked], note: str = "") -> Comparison | None:
@@ -136,7 +138,9 @@ def comparison(row: Row, baseline: Row, column: str, groups: Sequence[Asked], no
     tables = _tables([row, baseline], groups, seeds)
     if tables is None:
         return None
-    gained, factor = (_estimate(estimate(tables[0], tables[1], paired_seeds=True)) for estimate in (difference, ratio))
+    gained, factor = (
+        _estimate(estimate(tables[0], tables[1], paired_seeds=True)) for estimate in (difference_of_shares, ratio)
+    )
     return Comparison(row.name, baseline.name, column, gained, factor, note)
 
 
@@ -205,9 +209,3 @@ def _mean(told: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _estimate(found: Found) -> Estimate:
     return Estimate(found.value, found.low, found.high)
-
-
-def clipped(found: Found) -> Estimate:
-    """An estimate of a share: its interval ends where shares do."""
-    low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (found.low, found.high))
-    return Estimate(found.value, low, high)
