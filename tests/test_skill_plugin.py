@@ -33,6 +33,8 @@ from skillfactory.skills import shown
 from skillfactory.skills.base import Skill, divide, resolve, resolved
 from skillfactory.skills.subgoals import SUBGOALS, detect, find
 from skillfactory.skillset import SKILLS
+from skillfactory.usage.inventory import inventory
+from skillfactory.usage.options import SkillsConfig
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs/skills.md").read_text("utf-8")
@@ -285,3 +287,8 @@ def test_blocks_of_ones_own_skill_are_known_as_such_in_reports_of_evaluations(tm
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("Skill: nothing</p>") == page.count("Attempt 1: wrong</p>") > 0
     assert "Joining phrase</p>" not in page
+    plain = str(tmp_path / "plain")
+    assert main(["evaluate", "x", *asked[:-2], *scripted, "--output", plain, "--quiet"]) == 0
+    for config in (SkillsConfig((run,)), SkillsConfig((plain,), skills=(own,))):
+        (group,) = inventory(config).numbers["runs"][0]["groups"]
+        assert group["skills"]["nothing"] == {"blocks": 1, "with_block": 1, "untagged": 0}

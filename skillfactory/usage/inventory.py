@@ -118,7 +118,7 @@ def _count(config: SkillsConfig, held: list[Stock], rules: Rules, bar: Progress)
             portraits: dict[str, Portrait] = {}
             for text in stock.texts():
                 portrait = portraits.setdefault(text.group, Portrait(rules.skills))
-                found = spoken(text.text, rules)
+                found = spoken(text.text, rules, text.skills)
                 if portrait.texts < config.judging.judge_texts:
                     told = (stock.label, text.id, text.text, *sorted(text.labels or ()))
                     chosen.update("\0".join(told).encode("utf-8", "replace"))
@@ -228,7 +228,7 @@ def _flows(
 
 def _ask(run: str, text: Text, rules: Rules, prompt: JudgePrompt, sampling: Sampling) -> Flow[_Asked]:
     opinion = yield from judge(f"{run}/{text.id}", text.text, prompt, sampling, 0)
-    found = {finding.skill for finding in spoken(text.text, rules)}
+    found = {finding.skill for finding in spoken(text.text, rules, text.skills)}
     rows = [
         {
             "run": run,

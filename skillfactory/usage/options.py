@@ -42,6 +42,9 @@ class SkillsConfig:
         default="", metadata={"help": "of a file: a column with lists of the skills that each text shows", "shown": "none"}
     )
     rules: Path | None = field(default=None, metadata={"help": "your own rules (YAML)", "shown": "the shipped ones"})
+    skills: tuple[str, ...] = field(
+        default=(), metadata={"help": "skills of your own to count beside the shipped ones, as module:object"}
+    )
     output: Path | None = field(
         default=None, metadata={"help": "folder for skills.json, findings.parquet and the judge's run", "shown": "print only"}
     )
@@ -68,10 +71,15 @@ class Text:
     row: Mapping[str, Any]  # the columns of an evaluation's responses; None for what isn't known
     labels: frozenset[str] | None = None  # the skills that somebody says it shows
 
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """The skills whose blocks were counted in it."""
+        return tuple(name for name, _ in self.row.get("blocks") or ())
 
-def spoken(text: str, rules: Rules) -> list[Finding]:
+
+def spoken(text: str, rules: Rules, skills: tuple[str, ...] = ()) -> list[Finding]:
     """The findings of rules in a text; of one with blocks in its attempts alone, as the rest is counted by its tags."""
-    parts = [part for part in parse(text).parts if part.kind in (Kind.ATTEMPT, Kind.REFLECTION)]
+    parts = [part for part in parse(text, skills).parts if part.kind in (Kind.ATTEMPT, Kind.REFLECTION)]
     if not parts:
         return implicit(text, rules)
     return [

@@ -8,6 +8,7 @@ from skillfactory.measure import DERIVED, MEANS, VERDICTS, Row
 from skillfactory.records import Check
 from skillfactory.skills.implicit import Finding
 from skillfactory.skills.transitions import Courses
+from skillfactory.skills.usage import Usage
 from skillfactory.stats import f1
 
 LEFT_OUT = ("prompt_tokens", "requests", "well_formed")  # of an evaluation's means: they tell nothing of skills
@@ -24,6 +25,7 @@ class Portrait:
         self._sums = dict.fromkeys(MEANS, 0.0)
         self._known: Counter[str] = Counter()
         self._courses = Courses()
+        self._usage = Usage()
         self._skills = tuple(skills)
         self._findings: Counter[str] = Counter()
         self._with: Counter[str] = Counter()  # texts with a finding
@@ -32,6 +34,7 @@ class Portrait:
     def add(self, row: Row, findings: Sequence[Finding]) -> None:
         """Takes a text: its columns, and what the rules found in it."""
         self.texts += 1
+        self._usage.add(row.get("blocks"), row.get("untagged"))
         self._findings.update(finding.skill for finding in findings)
         self._with.update({finding.skill for finding in findings})
         self._rules.update((finding.skill, finding.rule) for finding in findings)
@@ -65,6 +68,7 @@ class Portrait:
             "f1_correct": f1(right, false, missed),
             "f1_incorrect": f1(wrong, missed, false),
             **self._courses.numbers(),
+            "skills": self._usage.numbers(),
             "implicit": {name: self._implicit(name) for name in self._skills},
         }
 
@@ -87,6 +91,11 @@ def table(numbers: Mapping[str, Any]) -> Iterator[str]:
     rows = [(run, group["group"], *(_said(group["implicit"][skill]) for skill in skills)) for run, group in pairs]
     yield "\nin plain words: findings a text, % of texts with one"
     yield from _lined([head, *rows])
+    used = {skill: None for _, group in pairs for skill in group["skills"]}
+    if used:
+        yield "\nskills as plug-ins: blocks a text, % of texts with one, uses outside of blocks a text"
+        rows = [(run, group["group"], *(_used(group["skills"].get(skill)) for skill in used)) for run, group in pairs]
+        yield from _lined([("run", "group", *used), *rows])
     if numbers["agreement"]:
         yield "\nagreement:"
         yield from _lined(
@@ -123,6 +132,10 @@ def _cells(run: str, group: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _said(found: Mapping[str, Any]) -> str:
     return f"{found['per_text']:.2f}, {_percent(found['share'])}"
+
+
+def _used(found: Mapping[str, float] | None) -> str:
+    return f"{found['blocks']:.2f}, {_percent(found['with_block'])}, {found['untagged']:.2f}" if found else "-"
 
 
 def _agreed(row: Mapping[str, Any]) -> tuple[str, ...]:

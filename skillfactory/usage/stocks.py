@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
 from skillfactory.evaluation import read_responses, stored_groups
-from skillfactory.markup import final_answer
+from skillfactory.markup import final_answer, parse
 from skillfactory.measure import COLUMNS, Row
 from skillfactory.outputs import Output, What, outputs
 from skillfactory.records import Check, Kind, Question
 from skillfactory.rows import columns_of, read_batches
 from skillfactory.skills import shown
+from skillfactory.skills.base import Skill, resolved
+from skillfactory.skills.usage import used
 from skillfactory.tasks import resolve
 from skillfactory.tasks.judging import Judging
 from skillfactory.tracefiles import TraceFiles
@@ -38,16 +40,17 @@ class Stock:
 def stocks(config: SkillsConfig) -> list[Stock]:
     """The texts of each RUN; of a study those of its evaluations. InputError names what holds no texts."""
     found: list[Stock] = []
+    own = resolved(config.skills)
     for argument in config.runs:
         label, path = _named(argument)
         if path.is_file():
-            found.append(_file(label or path.stem, path, config))
+            found.append(_file(label or path.stem, path, config, own))
             continue
         held = outputs([argument])
         whole = [output for output in held if output.study is None or output.what is What.EVALUATION]
         if not whole:
             raise InputError(f"{path}: this study has no finished evaluation yet; name the folder of one of its stages")
-        found += [_folder(output) for output in whole]
+        found += [_folder(output, own) for output in whole]
     labels = [stock.label for stock in found]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
@@ -61,7 +64,7 @@ def _named(argument: str) -> tuple[str, Path]:
     return (label, Path(path)) if equals and not Path(argument).exists() else ("", Path(argument))
 
 
-def _folder(output: Output) -> Stock:
+def _folder(output: Output, own: tuple[Skill, ...]) -> Stock:
     readers = {What.EVALUATION: _responses, What.CURATION: _attempts, What.TRACES: _traces}
     reader = readers.get(output.what)
     if reader is None:
@@ -69,17 +72,20 @@ def _folder(output: Output) -> Stock:
             f"{output.path}: a folder of `skillfactory {output.what}`, which holds no texts to look at; "
             "expected one of evaluate, curate, build or run, or a file"
         )
-    return Stock(output.label, output.what.value, lambda: reader(output.path))
+    return Stock(output.label, output.what.value, lambda: reader(output.path, own))
 
 
-def _responses(run: Path) -> Iterator[Text]:
+def _responses(run: Path, own: tuple[Skill, ...]) -> Iterator[Text]:
     """The responses of an evaluation. Its own measures are used; those that an older one lacks are made from its texts."""
     judges: Callable[[str, str], Callable[[str], Check]] | None = None
     for row in read_responses(run, ("id", "text", *COLUMNS)):
         if row.get("course") is None or row.get("looped") is None:
             judges = judges or _judges(run)
-            seen = shown(row["text"], judges(row["group"], row["question_id"]))
+            seen = shown(row["text"], judges(row["group"], row["question_id"]), own)
             row = {**row, "course": seen.course, "looped": seen.looped}
+        if row.get("blocks") is None or any(skill.name not in dict(row["blocks"]) for skill in own):
+            parts = parse(row["text"], tuple(skill.name for skill in own)).parts
+            row = {**row, **used(row["text"], parts, own)._asdict()}
         yield Text(row["id"], row["group"], row["text"], row)
 
 
@@ -102,31 +108,31 @@ def _judges(run: Path) -> Callable[[str, str], Callable[[str], Check]]:
     return judge
 
 
-def _attempts(run: Path) -> Iterator[Text]:
+def _attempts(run: Path, own: tuple[Skill, ...]) -> Iterator[Text]:
     """The attempts of a curation, by the prompt variant that elicited them."""
     for part in sorted((run / "attempts").glob("*.parquet")):
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(1024, columns=["id", "variant", "text", "check", "stop"]):
                 for row in batch.to_pylist():
-                    yield _alone(row["id"], row["variant"], row["text"], row["check"], row["stop"])
+                    yield _alone(row["id"], row["variant"], row["text"], row["check"], row["stop"], own)
 
 
-def _alone(id: str, group: str, text: str, check: str, stop: str) -> Text:
+def _alone(id: str, group: str, text: str, check: str, stop: str, own: tuple[Skill, ...]) -> Text:
     """An attempt that stands alone: its check is that of its one answer."""
-    seen = shown(text, lambda _: Check(check))
+    seen = shown(text, lambda _: Check(check), own)
     return Text(id, group, text, {**_columns(seen), "check": check, "stop": stop, "tokens": None})
 
 
-def _traces(directory: Path) -> Iterator[Text]:
+def _traces(directory: Path, own: tuple[Skill, ...]) -> Iterator[Text]:
     """Silver traces, by layout; what is right in them is known from the attempts that they were made of."""
     files = TraceFiles.open(directory, _TRACE)
     for part in files.parts:
         for batch in files.batches(part, _TRACE):
             for row in batch.to_pylist():
-                yield _trace(row)
+                yield _trace(row, own)
 
 
-def _trace(row: Mapping[str, Any]) -> Text:
+def _trace(row: Mapping[str, Any], own: tuple[Skill, ...]) -> Text:
     text = row["conversations"][-1]["content"]
     known: dict[str, Check] = {}
     for segment in row["segments"]:
@@ -134,13 +140,13 @@ def _trace(row: Mapping[str, Any]) -> Text:
             answer = final_answer(text[segment["start"] : segment["end"]])[0]
             if answer is not None:
                 known[answer] = Check.RIGHT if segment["right"] else Check.WRONG
-    seen = shown(text, lambda answer: known.get(answer, Check.UNDECIDED))
+    seen = shown(text, lambda answer: known.get(answer, Check.UNDECIDED), own)
     check = known.get(row["answer"].strip(), Check.UNDECIDED)
     columns = {**_columns(seen), "check": check.value, "stop": "end", "tokens": row.get("tokens")}
     return Text(row["trace_id"], row["layout"], text, columns)
 
 
-def _file(label: str, path: Path, config: SkillsConfig) -> Stock:
+def _file(label: str, path: Path, config: SkillsConfig, own: tuple[Skill, ...]) -> Stock:
     """The texts of a file; InputError names the column that is missing."""
     wanted = (config.column,) if config.column else _COLUMNS
     found = next((columns_of(batch) for batch in read_batches(path, (*wanted, config.labels))), [])
@@ -148,10 +154,10 @@ def _file(label: str, path: Path, config: SkillsConfig) -> Stock:
     for name, there in ((" or ".join(wanted), column), (config.labels, not config.labels or config.labels in found)):
         if not there:
             raise InputError(f"{path} has no column '{name}'; it has: {', '.join(found) or 'none'}")
-    return Stock(label, "file", lambda: _lines(path, column or "", config.labels))
+    return Stock(label, "file", lambda: _lines(path, column or "", config.labels, own))
 
 
-def _lines(path: Path, column: str, labels: str) -> Iterator[Text]:
+def _lines(path: Path, column: str, labels: str, own: tuple[Skill, ...]) -> Iterator[Text]:
     number = 0
     for batch in read_batches(path, (column, labels, "id")):
         for row in batch.rows:
@@ -161,7 +167,7 @@ def _lines(path: Path, column: str, labels: str) -> Iterator[Text]:
             text = row.get(column)
             if not isinstance(text, str):
                 raise InputError(f"{path}, row {number}: '{column}' must be text, not {type(text).__name__}")
-            seen = shown(text, lambda _: Check.UNDECIDED)
+            seen = shown(text, lambda _: Check.UNDECIDED, own)
             unknown = dict.fromkeys(("first_right", "any_right", "after_right", "check", "stop", "tokens"))
             yield Text(
                 str(row.get("id", number)), "all", text, {**_columns(seen), **unknown}, _labels(path, number, row, labels)
