@@ -1,8 +1,8 @@
 """The flow that makes the responses to a question go on, and the votes of independent samples that cost as many tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from skillfactory.deck import clean
@@ -14,6 +14,7 @@ from skillfactory.measure import ballot
 from skillfactory.records import Check, Drop, Grade, Question, Stop
 from skillfactory.seeds import derive
 from skillfactory.skills import shown
+from skillfactory.tasks.judging import Judging
 
 END = "</think>"  # what a trigger takes the place of
 TRIGGERS = {"sample": "<sample>\n", "wait": "Wait"}
@@ -146,12 +147,9 @@ class Forced:
     drops: tuple[Drop, ...] = ()
 
 
-Judge = Callable[[str], Grade]
-
-
 def force(question: Question, how: Examination, forcing: Forcing) -> Flow[Forced]:
     """The flow of one question: its responses side by side, each through all rounds, then the samples that vote beside it."""
-    judge = cache(partial(how.task.check, question))
+    judge = Judging(partial(how.task.check, question))
     samples = range(how.samples)
     found = yield from together([_Sample(question, how, forcing, sample, judge).flow() for sample in samples])
     drops = tuple(item for item in found if isinstance(item, Drop))
@@ -174,7 +172,7 @@ class _LostError(Exception):
 class _Sample:
     """One response of a question under way."""
 
-    def __init__(self, question: Question, how: Examination, forcing: Forcing, sample: int, judge: Judge) -> None:
+    def __init__(self, question: Question, how: Examination, forcing: Forcing, sample: int, judge: Judging) -> None:
         self.question, self.how, self.forcing, self.sample, self.judge = question, how, forcing, sample, judge
         self.id = f"{how.group}/{question.id}/{sample}"
         self.first = replace(how.attempt(question, sample), ids=True)
@@ -260,7 +258,7 @@ class _Sample:
         state, closed = states[number], closings[number]
         made, spent = state.made, _spent(states, number)
         answer, grade = _graded(made.text, self.judge)
-        skills = shown(clean(made.text), lambda answer: self.judge(answer).check)
+        skills = shown(clean(made.text), lambda answer: self.judge.attempt(answer).check)
         return Round(
             number,
             self.forcing.budgets[number],
@@ -295,7 +293,7 @@ def _no_room(made: Completion) -> bool:
     return made.full and not made.tokens
 
 
-def _graded(text: str, judge: Judge) -> tuple[str | None, Grade]:
+def _graded(text: str, judge: Judging) -> tuple[str | None, Grade]:
     """The final answer of a text as it stands and what the verifier finds."""
     answer, reason = final_answer(clean(text))
     return answer, Grade(Check.MISSING, reason) if answer is None else judge(answer)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from skillfactory.measure import ballot
 from skillfactory.records import Check, Drop, Grade, Kind, Question, Stop, Verdict
 from skillfactory.seeds import derive, rng
 from skillfactory.tasks.base import Task
+from skillfactory.tasks.judging import Judging
 
 Way = Literal["drop", "blank", "flip", "swap"]
 WAYS: tuple[Way, ...] = ("drop", "blank", "flip", "swap")
@@ -224,7 +225,7 @@ class _Asked(NamedTuple):
 
 def intervene(question: Question, given: Sequence[Given], how: Intervention) -> Flow[Intervened]:
     """The flow of one question: for each response one reflection, chosen by seed, treated all ways, and all continued."""
-    judge = cache(partial(how.task.check, question))
+    judge = Judging(partial(how.task.check, question))
     wanted: list[_Asked] = []
     drops: list[Drop] = []
     for response in given:
@@ -275,7 +276,7 @@ def _asked(question: Question, response: Given, how: Intervention) -> list[_Aske
     return asked
 
 
-def _continued(question: Question, group: str, asked: _Asked, made: Completion, judge: Callable[[str], Grade]) -> Continued:
+def _continued(question: Question, group: str, asked: _Asked, made: Completion, judge: Judging) -> Continued:
     response, text = asked.response, clean(made.text)
     answer, reason = final_answer(text)
     grade = Grade(Check.MISSING, reason) if answer is None else judge(answer)
