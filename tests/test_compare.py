@@ -84,16 +84,20 @@ def pair(found: Compared, arm: str, column: str, baseline: str = "base") -> dict
     return next(each for each in found.values["pairs"] if (each["arm"], each["baseline"], each["column"]) == wanted)
 
 
-def test_a_difference_has_the_interval_and_the_p_value_of_a_paired_t_test(base: Path, better: Path) -> None:
+def test_a_difference_has_the_interval_and_the_p_value_of_a_paired_t_test_and_a_little_more_doubt(
+    base: Path, better: Path
+) -> None:
     found = compared(base, better)
     for group in ("two", "three", "four"):
         ours, theirs = (np.array(list(question_shares(run)[group].values())) for run in (better, base))
         other = scipy_stats.ttest_rel(ours, theirs)
         low, high = other.confidence_interval()
         numbers = pair(found, "better", group)
-        assert numbers["p"] == pytest.approx(other.pvalue, rel=1e-6)
+        assert other.pvalue < numbers["p"] < 2 * other.pvalue
         right = numbers["right"]
-        assert (right["value"], right["low"], right["high"]) == pytest.approx(((ours - theirs).mean(), low, high), abs=1e-5)
+        assert right["value"] == pytest.approx((ours - theirs).mean())
+        assert right["low"] < low < high < right["high"]
+        assert right["high"] - right["low"] < 1.2 * (high - low)
         assert numbers["ratio"]["value"] == pytest.approx(ours.mean() / theirs.mean())
         counts = [int((ours > theirs).sum()), int((ours < theirs).sum()), int((ours == theirs).sum())]
         assert [numbers[name] for name in ("won", "lost", "level")] == counts
@@ -169,7 +173,8 @@ def test_swapped_arms_swap_the_sign_and_keep_the_p_value(base: Path, better: Pat
 def test_a_run_against_itself_differs_on_nothing(base: Path) -> None:
     found = compared(f"base={base}", f"again={base}")
     numbers = pair(found, "again", "mean harder")
-    assert (numbers["right"]["value"], numbers["right"]["low"], numbers["right"]["high"]) == (0, 0, 0)
+    assert numbers["right"]["value"] == 0
+    assert -0.15 < numbers["right"]["low"] == -numbers["right"]["high"] < 0  # 50 questions can't show that all agree
     assert (numbers["p"], numbers["p_holm"], numbers["won"], numbers["lost"]) == (1.0, 1.0, 0, 0)
     assert found.values["questions"] == []
     assert "won and lost by the most" not in found.text
