@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -28,9 +29,13 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **more}, check=False)
 
 
-def test_the_overview_lists_every_command() -> None:
+def test_the_overview_lists_every_command_and_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
+    # Processor time: other work on the machine is not the overview's.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != "-"] == list(COMMANDS)
 
 

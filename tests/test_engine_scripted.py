@@ -62,7 +62,7 @@ def test_requests_take_their_delay_and_so_many_run_at_once() -> None:
     assert len(engine.collect()) <= 10
     assert time.monotonic() - begun >= 0.2
     drain(engine, 10)
-    assert 0.4 <= time.monotonic() - begun < 4  # one after the other they take 4
+    assert 0.4 <= time.monotonic() - begun < 0.8
 
 
 def test_closing_abandons_what_is_in_hand() -> None:

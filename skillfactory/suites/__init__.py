@@ -84,7 +84,7 @@ def groups_of(entries: Sequence[str], options: Mapping[str, Any], questions: int
     """
     parts = [_parts(entry) for entry in entries]
     names = list(dict.fromkeys(name for name, _, _ in parts))
-    groups = tuple(_listed(name, level, n or questions, _owned(name, names, options)) for name, level, n in parts)
+    groups = tuple(_listed(name, level, n or questions, options_of(name, names, options)) for name, level, n in parts)
     twice = _twice(groups)
     if twice is not None:
         raise ConfigError(f"task: '{twice}' stands twice; give it once")
@@ -117,7 +117,7 @@ def _listed(name: str, level: str, questions: int | None, options: Mapping[str, 
     return Group(called, kind, name, options, level, questions, part="all" if isinstance(task, DataTask) else "test")
 
 
-def _owned(name: str, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(name: str, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are of the task `name`."""
     found = {}
     for key, value in options.items():

@@ -10,6 +10,7 @@ from skillfactory.errors import ConfigError, InputError, unknown
 from skillfactory.funnel import Funnel
 from skillfactory.records import Drop, Question
 from skillfactory.seeds import rng
+from skillfactory.suites import options_of
 from skillfactory.tasks import TASKS, resolve
 from skillfactory.tasks.base import Task
 
@@ -67,7 +68,7 @@ def sources(entries: Sequence[str], options: Mapping[str, Any]) -> list[Source]:
     """
     parts = [_parts(entry) for entry in entries]
     names = list(dict.fromkeys(name for name, _, _ in parts))
-    found = [_source(name, level, weight, _options(name, names, options)) for name, level, weight in parts]
+    found = [_source(name, level, weight, options_of(name, names, options)) for name, level, weight in parts]
     labels = Counter(source.label for source in found)
     twice = next((label for label, count in labels.items() if count > 1), None)
     if twice:
@@ -96,20 +97,6 @@ def _source(name: str, level: str, weight: float, options: Mapping[str, Any]) ->
     if level not in task.levels:
         raise unknown(f"level of {name}", level, task.levels)
     return Source(f"{name}:{level}", task, level, weight)
-
-
-def _options(name: str, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are of the task `name`."""
-    found = {}
-    for key, value in options.items():
-        owner, dot, option = key.rpartition(".")
-        if not dot and len(names) > 1:
-            raise ConfigError(f"option {key}: there are several tasks; say whose it is, e.g. {names[0]}.{key}")
-        if dot and owner not in names:
-            raise unknown(f"task of the option {key}:", owner, names)
-        if owner in ("", name):
-            found[option] = value
-    return found
 
 
 def gather(found: Sequence[Source], n: int, seed: int, split: str) -> Pool:
