@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from skillfactory.errors import ConfigError, EngineError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive
 from skillfactory.ledger import Ledger
+from skillfactory.places import replacing
 from skillfactory.progress import Progress
 from skillfactory.records import Stop
-from skillfactory.rundir import Stage, changes, history_of, locked, read_state, readme, replacing, write_state, write_text
+from skillfactory.rundir import Stage, changes, history_of, locked, read_state, readme, write_state, write_text
 
 T = TypeVar("T")
 BLOCK = 64  # flows; a block's texts are in memory once, when it ends (the paper's eager settings: about 30 MB)

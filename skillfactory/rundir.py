@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from skillfactory import __version__
 from skillfactory.errors import ConfigError, InputError, RunLockedError
 from skillfactory.ledger import COMPLETIONS
+from skillfactory.places import replacing
 from skillfactory.seeds import digest
 
 T = TypeVar("T")
@@ -174,20 +175,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file at once or not at all, on the disk when this returns."""
     with replacing(path) as file:
         file.write(text.encode())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when all is written and on the disk."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "posix":  # the new name itself is in the folder, which is another thing to force to the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -14,8 +14,9 @@ import pytest
 
 from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError
+from skillfactory.supply import gather, sources
 from skillfactory.train.grpo import GrpoConfig, GrpoSummary, Reinforcement, Rollouts, Running, grpo
-from skillfactory.train.questions import Asking, gather, prompt_tokens, sources
+from skillfactory.train.questions import Asking, prompt_tokens
 from skillfactory.train.rewards import Rewards
 from skillfactory.train.sft import Lora
 

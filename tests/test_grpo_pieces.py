@@ -10,12 +10,12 @@ import torch
 from test_grpo import common
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from skillfactory.supply import gather, sources
 from skillfactory.train.grpo import GrpoConfig, Reinforcement, Rollouts
 from skillfactory.train.grpo_run import arguments, ends_of, trainer_of
 from skillfactory.train.grpo_trainer import Reinforcer
 from skillfactory.train.loading import load, quiet
 from skillfactory.train.pieces import pieces
-from skillfactory.train.questions import gather, sources
 from skillfactory.train.rewards import Rewards
 
 

@@ -19,9 +19,9 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
-    "ground": ("errors records seeds significance stats progress funnel embedded hardware skillset", ""),
-    "language": ("values config markup patterns flow rows traces tracefiles skills forecast", "ground"),
-    "material": ("tasks prompts layouts suites", "ground language"),
+    "ground": ("errors places records seeds significance stats progress funnel embedded hardware skillset", ""),
+    "language": ("values config markup patterns flow rows traces tracefiles masks machines skills forecast", "ground"),
+    "material": ("tasks prompts layouts suites supply", "ground language"),
     "stages": (
         "budget deck curate build audit forcing grade export evaluate examination intervene measure",
         "ground language material",
@@ -30,7 +30,7 @@ LAYERS = {
     "run": ("ledger rundir run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": (
-        "budgeting curation evaluation intervention outputs published serving summary usage",
+        "budgeting cluster curation evaluation intervention outputs published serving summary usage",
         "ground language material stages engines run",
     ),
     "gathering": ("gathering", "ground language material stages run report meeting trainers"),

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from skillfactory.errors import ConfigError
+from skillfactory.supply import gather, sources
 from skillfactory.tasks.generated import split_of
-from skillfactory.train.questions import Asking, course, gather, messages, sources
+from skillfactory.train.questions import Asking, course, messages
 
 TASKS = ("countdown:mini@2", "multiplication:mini", "acronym:mini", "letter_countdown:mini")
 

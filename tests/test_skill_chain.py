@@ -66,15 +66,13 @@ def test_each_attempt_of_its_traces_stands_behind_its_plan(world: Path) -> None:
 
 def test_a_model_learns_from_them_and_not_from_plans_of_wrong_attempts_if_these_are_masked(world: Path) -> None:
     wrong = 0
-    for example in read(world / "traces", "wrong-attempts", 1, 0).examples:
+    for example in read(world / "traces", "wrong", 1, 0).examples:
         parts = [part for part in parse(example.response).parts if part.kind in (Kind.SKILL, Kind.ATTEMPT)]
         silent = [(part.start, part.end) for part in parts[:-2]]  # the last attempt is the right one
         assert list(example.silent) == silent
         wrong += len(silent)
     assert wrong
-    options = (
-        "--model mini --epochs 1 --batch-size 2 --learning-rate 1e-4 --masked wrong-attempts --max-length 1024 --device cpu"
-    )
+    options = "--model mini --epochs 1 --batch-size 2 --learning-rate 1e-4 --mask wrong --max-length 1024 --device cpu"
     assert main(["sft", f"{world}/traces", "--output", f"{world}/model", *options.split(), "--quiet"]) == 0
     account = json.loads((world / "model/training.json").read_text("utf-8"))
     assert account["finished"]

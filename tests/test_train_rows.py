@@ -63,7 +63,7 @@ def test_silent_characters_bear_no_loss_and_all_others_do(tokenizer: Any) -> Non
 
 def test_wrong_attempts_are_masked_on_demand_and_their_reflections_are_not(tmp_path: Path, tokenizer: Any) -> None:
     traces = write(tmp_path / "traces", simple(3))
-    for example in read(traces, "wrong-attempts", 1, 0).examples:
+    for example in read(traces, "wrong", 1, 0).examples:
         (found,) = encoded(tokenizer, example)
         text = learnt(tokenizer, found)
         assert text.count("<sample>") == 2

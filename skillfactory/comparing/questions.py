@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from skillfactory.comparing.pairs import CLOSE, Questions, Results
 from skillfactory.gathering.questions import MEASURES
 from skillfactory.gathering.scores import Asked, Row
-from skillfactory.rundir import replacing
+from skillfactory.places import replacing
 from skillfactory.seeds import derive
 
 _AT_ONCE = 1024

@@ -1,6 +1,7 @@
 """What an export target gets and gives back."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,18 +9,57 @@ from typing import Any, Literal
 from skillfactory.embedded import located
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
+from skillfactory.masks import Mask
 
 PAPER_CONTEXT = 4096  # tokens (method section 3)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Wanted:
+    """Which questions a reinforcement in another trainer is to ask; none of them is in the traces' split."""
+
+    task: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "metavar": "TASK[:LEVEL][@WEIGHT]",
+            "help": "reinforcement: a task, its level and its share of the questions; repeatable",
+            "shown": "those that DIR was made from",
+        },
+    )
+    option: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "reinforcement: an option of the task; TASK.KEY=VALUE where there are several"}
+    )
+    questions: int = field(default=1000, metadata={"help": "reinforcement: questions to train on, of the split rl"})
+    validation: int = field(default=200, metadata={"help": "reinforcement: held-out questions, of the development part"})
+    seed: int = field(default=0, metadata={"help": "reinforcement: seed of the questions"})
+
+    def __post_init__(self) -> None:
+        for name, low in {"questions": 1, "validation": 0}.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}: expected {low} or more, came {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Where the target hub puts a data set."""
+
+    repo: str = field(default="", metadata={"metavar": "OWNER/NAME", "help": "hub: the data set's name", "shown": "none"})
+    public: bool = field(default=False, metadata={"help": "hub: let everybody see it"})
+    licence: str = field(default="", metadata={"help": "hub: the data's licence, e.g. apache-2.0", "shown": "not said"})
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """What to export, for whom, and where to."""
 
     directory: Path = field(
-        metadata={"positional": True, "metavar": "DIR", "help": "traces, as `skillfactory build` wrote them"}
+        metadata={
+            "positional": True,
+            "metavar": "DIR",
+            "help": "traces, as `skillfactory build` wrote them; for reinforcement a run of `skillfactory curate` too",
+        }
     )
-    to: str = field(metadata={"metavar": "TARGET", "help": "chat, llamafactory, trl, or module:function"})
+    to: str = field(metadata={"metavar": "TARGET", "help": "the trainer (docs/export.md), or module:function"})
     output: Path | None = field(
         default=None, metadata={"help": "the folder to write; an earlier export there is replaced", "shown": "DIR-TARGET"}
     )
@@ -37,9 +77,12 @@ class ExportConfig:
     template: str = field(default="qwen", metadata={"help": "LLaMA-Factory's name for the model's chat template"})
     format: Literal["parquet", "jsonl"] = field(default="parquet", metadata={"help": "file format of the target chat"})
     provenance: bool = field(default=True, metadata={"help": "keep ids, layout, tokens and segments as columns (target chat)"})
+    mask: Mask = field(default="none", metadata={"help": "attempts that bear no loss (docs/training.md)"})
     force: bool = field(
         default=False, metadata={"help": "write into a folder that holds other things; files of the same name go"}
     )
+    wanted: Wanted = field(default_factory=Wanted)
+    upload: Upload = field(default_factory=Upload)
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:

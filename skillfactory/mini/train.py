@@ -24,8 +24,9 @@ from skillfactory.mini.pair import add_gradients, together
 from skillfactory.mini.schedule import PHASES, SHARDS, TrainConfig, length_at, rate_at
 from skillfactory.mini.texts import Writer
 from skillfactory.mini.tokens import make_tokenizer, vocabulary_of
+from skillfactory.places import replacing
 from skillfactory.progress import Progress, Silent
-from skillfactory.rundir import locked, replacing, write_text
+from skillfactory.rundir import locked, write_text
 
 WORDS = "system user assistant"
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from skillfactory.config import dump
 from skillfactory.errors import InputError
 from skillfactory.evaluation import stored_groups
+from skillfactory.places import replacing
 from skillfactory.progress import Progress
 from skillfactory.prompts import Variant
 from skillfactory.published import (
@@ -29,7 +30,6 @@ from skillfactory.published import (
     RESPONSES,
 )
 from skillfactory.records import Check, Question
-from skillfactory.rundir import replacing
 from skillfactory.skills.shown import MAX_ATTEMPTS
 from skillfactory.suites import Group
 from skillfactory.tasks import resolve

@@ -58,7 +58,7 @@ def _check_evaluate(config: Any) -> None:
 
 
 def _check_grpo(config: Any) -> None:
-    from skillfactory.train.questions import sources
+    from skillfactory.supply import sources
 
     sources(config.task, config.option)
 

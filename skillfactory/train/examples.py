@@ -2,21 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skillfactory.errors import ConfigError, InputError
-from skillfactory.records import Check, Kind, Stop
+from skillfactory.masks import Mask, silent
+from skillfactory.records import Check, Stop
 from skillfactory.seeds import rng
 from skillfactory.tracefiles import TraceFiles
-
-Masked = Literal["none", "wrong-attempts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +37,17 @@ class Found:
     left: Counter[str] = field(default_factory=Counter)
 
 
-def read(path: Path, masked: Masked, per_question: int, seed: int) -> Found:
+def read(path: Path, mask: Mask, per_question: int, seed: int) -> Found:
     """The examples of an input: all traces of a build, or up to `per_question` right attempts a question of a run."""
     if (path / "run.json").is_file():
         return _right_attempts(path, per_question, seed)
     if not path.is_dir():
         raise InputError(f"{path}: expected the folder that `skillfactory build` or `skillfactory curate` wrote")
-    return Found(list(_traces(path, masked)))
+    return Found(list(_traces(path, mask)))
 
 
-def _traces(directory: Path, masked: Masked) -> Iterator[Example]:
-    columns = ["trace_id", "conversations", *(["segments"] if masked != "none" else [])]
+def _traces(directory: Path, mask: Mask) -> Iterator[Example]:
+    columns = ["trace_id", "conversations", *(["segments"] if mask != "none" else [])]
     files = TraceFiles.open(directory, columns)
     for part in files.parts:
         for batch in files.batches(part, columns):
@@ -56,13 +55,7 @@ def _traces(directory: Path, masked: Masked) -> Iterator[Example]:
                 turns = row["conversations"]
                 if [turn["role"] for turn in turns] != ["user", "assistant"]:
                     raise InputError(f"{part}: {row['trace_id']}: expected a user's turn and an assistant's")
-                yield Example(row["trace_id"], turns[0]["content"], turns[1]["content"], _silent(row.get("segments", ())))
-
-
-def _silent(segments: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
-    """The spans of the wrong attempts, with their blocks of skills. What is said about them is learnt all the same."""
-    kinds = (Kind.ATTEMPT, Kind.SKILL)
-    return tuple((s["start"], s["end"]) for s in segments if s["kind"] in kinds and s["right"] is False)
+                yield Example(row["trace_id"], turns[0]["content"], turns[1]["content"], silent(row.get("segments", ()), mask))
 
 
 def _right_attempts(run: Path, per_question: int, seed: int) -> Found:

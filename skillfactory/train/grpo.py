@@ -11,10 +11,11 @@ from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.seeds import digest
+from skillfactory.supply import Pool, gather, sources
 from skillfactory.train.cards import write_card
 from skillfactory.train.checkpoints import Work, claimed
 from skillfactory.train.fingerprints import fingerprint, held
-from skillfactory.train.questions import Asking, Pool, gather, prompt_tokens, sources
+from skillfactory.train.questions import Asking, prompt_tokens
 from skillfactory.train.rewards import Rewards
 from skillfactory.train.sft import Computing, Lora
 

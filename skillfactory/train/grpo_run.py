@@ -17,11 +17,12 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from skillfactory.engines.chat import Chat
 from skillfactory.progress import Progress
+from skillfactory.supply import Asked
 from skillfactory.train import outfit
 from skillfactory.train.checkpoints import METRICS, ROLLOUTS, Work
 from skillfactory.train.grpo_trainer import Reinforcer
 from skillfactory.train.loading import Base, saved
-from skillfactory.train.questions import Asked, messages
+from skillfactory.train.questions import messages
 from skillfactory.train.tally import Samples
 from skillfactory.train.watch import Watch
 

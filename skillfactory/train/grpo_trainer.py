@@ -20,8 +20,9 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from skillfactory.flow import Sampling
 from skillfactory.seeds import derive
+from skillfactory.supply import Asked
 from skillfactory.train.pieces import pieces, share
-from skillfactory.train.questions import Asked, course
+from skillfactory.train.questions import course
 from skillfactory.train.rewards import Judged, judged
 from skillfactory.train.rollouts import drawn, network
 from skillfactory.train.tally import TRAINED, Samples, measures

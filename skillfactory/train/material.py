@@ -42,7 +42,7 @@ def gather(config: "SftConfig", encoder: Encoder, progress: Progress) -> Materia
     left: Counter[str] = Counter()
     examples: list[Example] = []
     for path in config.inputs:
-        found = read(path, config.masked, config.per_question, config.seed)
+        found = read(path, config.mask, config.per_question, config.seed)
         examples += found.examples
         left += found.left
     rounds = math.ceil(config.optimisation.epochs)

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from skillfactory.config import dump
 from skillfactory.errors import ConfigError, InputError, require
 from skillfactory.funnel import Funnel
+from skillfactory.masks import Mask
 from skillfactory.progress import Progress, Silent
 from skillfactory.train.cards import write_card
 from skillfactory.train.checkpoints import Work, claimed
-from skillfactory.train.examples import Masked, Replay
+from skillfactory.train.examples import Replay
 from skillfactory.train.fingerprints import fingerprint, held
 
 
@@ -122,7 +123,7 @@ class SftConfig:
         default="mini", metadata={"help": "the model to begin with: a folder, a Hub id, or mini, the embedded one"}
     )
     per_question: int = field(default=4, metadata={"help": "of runs: distinct right attempts a question at most"})
-    masked: Masked = field(default="none", metadata={"help": "segments of traces that bear no loss"})
+    mask: Mask = field(default="none", metadata={"help": "attempts of traces that bear no loss"})
     replay: tuple[str, ...] = field(
         default=(),
         metadata={
@@ -250,7 +251,7 @@ def _steps(config: SftConfig, rows: int) -> int:
 def _card(config: SftConfig, folder: Path, account: str, results: Mapping[str, Any]) -> None:
     inputs = ", ".join(f"`{path}`" for path in config.inputs)
     replay = f", with texts of {', '.join(f'`{text}`' for text in config.replay)} against forgetting" if config.replay else ""
-    settings = dump(config.optimisation) | {"seed": config.seed, "masked": config.masked}
+    settings = dump(config.optimisation) | {"seed": config.seed, "mask": config.mask}
     settings |= dump(config.lora) if config.lora.lora_rank else {}
     paragraphs = [f"`{config.model}`, fine-tuned on {inputs}{replay}.", f"{account}."]
     write_card(folder, "A model that learnt from silver traces", config.model, paragraphs, settings, results)

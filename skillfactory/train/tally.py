@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from skillfactory.supply import Asked
 from skillfactory.train.checkpoints import cut
-from skillfactory.train.questions import Asked
 from skillfactory.train.rewards import Judged, Outcome
 
 # TRL's measures that are kept, by the names that metrics.jsonl has for them.

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
 from skillfactory.flow import Engine, Flow, Sampling
+from skillfactory.places import replacing
 from skillfactory.progress import Progress, Silent
 from skillfactory.run import carry_on
-from skillfactory.rundir import Rows, Stage, replacing, write_text
+from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
 from skillfactory.skills.agreement import Agreement
 from skillfactory.skills.implicit import Finding, Rules, load_rules

@@ -1,0 +1,29 @@
+"""Stages past one machine: the same blocks and units, worked on by actors of a Ray cluster. `docs/cluster.md` is its manual."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from skillfactory.errors import ConfigError, require
+from skillfactory.machines import Machines
+
+
+@contextmanager
+def connected(machines: Machines) -> Iterator[None]:
+    """Holds a connection to the cluster that `machines` names, or one begun here, which ends with it.
+
+    A connection that stands already is used and left alone. ConfigError if no cluster answers at the address.
+    """
+    ray = require("ray", "ray")
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=machines.address, log_to_driver=False, include_dashboard=False if machines.address is None else None)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at '{machines.address}': {error}; begin one with `ray start --head`"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
