@@ -23,6 +23,8 @@ class Source:
     task: Task
     level: str
     weight: float
+    name: str  # of the task, as `tasks.resolve` takes it
+    option: Mapping[str, Any]  # the task's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _source(name: str, level: str, weight: float, options: Mapping[str, Any]) ->
     level = level or task.levels[0]
     if level not in task.levels:
         raise unknown(f"level of {name}", level, task.levels)
-    return Source(f"{name}:{level}", task, level, weight)
+    return Source(f"{name}:{level}", task, level, weight, name, dict(options))
 
 
 def gather(found: Sequence[Source], n: int, seed: int, split: str, stage: str = "grpo") -> Pool:

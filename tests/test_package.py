@@ -21,7 +21,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 LAYERS = {
     "ground": ("errors places records seeds significance stats progress funnel embedded hardware skillset", ""),
     "language": ("values config markup patterns flow rows traces tracefiles masks machines skills forecast", "ground"),
-    "material": ("tasks prompts layouts suites supply", "ground language"),
+    "material": ("tasks prompts layouts suites supply reward", "ground language"),
     "stages": (
         "budget deck curate build audit forcing grade export evaluate examination intervene measure",
         "ground language material",

@@ -1,0 +1,62 @@
+"""The questions that a reinforcement in another trainer asks: of the split rl, and held-out ones of the development part."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skillfactory.errors import ConfigError, InputError
+from skillfactory.export.target import ExportConfig
+from skillfactory.suites.questions import part_of
+from skillfactory.supply import Asked, Pool, gather, sources
+
+_LOOKED_AT = 8  # questions of the eval split for each one wanted of its development part, which is a quarter of it
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What a reinforcement asks."""
+
+    training: Pool
+    validation: tuple[Asked, ...]
+
+
+def gathered(config: ExportConfig) -> Asks:
+    """The questions that the options name, or those of the tasks that `config.directory` was made from.
+
+    InputError if a task has none; ConfigError for a bad task, or if nothing says which.
+    """
+    wanted = config.wanted
+    entries, options = (wanted.task, wanted.option) if wanted.task else origin(config.directory)
+    found = sources(entries, options)
+    training = gather(found, wanted.questions, wanted.seed, "rl", "export")
+    held = gather(found, wanted.validation * _LOOKED_AT, wanted.seed, "eval", "export").asked if wanted.validation else ()
+    dev = [asked for asked in held if part_of(asked.source.task.canonical(asked.question)) == "dev"]
+    return Asks(training, tuple(dev[: wanted.validation]))
+
+
+def origin(directory: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The tasks, as `--task` takes them, and their options, that a run, or the traces of runs, were made from."""
+    entries: dict[str, None] = {}
+    options: dict[str, Any] = {}
+    for run in _runs(directory):
+        settings = json.loads((run / "run.json").read_text("utf-8"))["settings"]
+        task, level = settings["task"], settings["level"]
+        entries[f"{task}:{level}" if level else task] = None
+        options |= {f"{task}.{name}": value for name, value in settings["option"].items()}
+    if not entries:
+        raise ConfigError(f"{directory} doesn't say which task it was made from; name it: --task countdown:3")
+    return tuple(entries), options
+
+
+def _runs(directory: Path) -> list[Path]:
+    """The run directories at the root of a folder."""
+    if (directory / "run.json").is_file():
+        return [directory]
+    try:
+        inputs = json.loads((directory / "build.json").read_text("utf-8"))["settings"]["inputs"]
+    except OSError as error:
+        raise InputError(f"{directory}: expected a run of `skillfactory curate` or traces of `skillfactory build`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{directory / 'build.json'}: not what `skillfactory build` wrote: {error}") from error
+    return [Path(text) for text in inputs if (Path(text) / "run.json").is_file()]
