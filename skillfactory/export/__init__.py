@@ -1,23 +1,39 @@
-"""Silver traces in the form that a trainer reads: one target a file, memory that doesn't grow with the traces.
+"""What a trainer reads, made of silver traces or of questions: one target a file, memory that doesn't grow with the traces.
 
 A target is a function `(source, folder, config, progress) -> Written` that writes into an empty folder. To add one, write that
-function and a line in TARGETS; one of your own is named `module:function`.
+function and a line in TARGETS, or in OF_QUESTIONS if it gets the questions of a reinforcement (`Asks`) in place of traces. One of
+your own is named `module:function`, and gets traces.
 """
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from skillfactory.config import settings
 from skillfactory.errors import ConfigError, InputError, searched, unknown
 from skillfactory.export.folder import ACCOUNT, claimed
+from skillfactory.export.questions import Asks, gathered
 from skillfactory.export.target import ExportConfig, Summary, Written
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.tracefiles import TraceFiles
 
-__all__ = ["COLUMNS", "TARGETS", "ExportConfig", "Summary", "Target", "Written", "export", "resolve"]
+__all__ = [
+    "COLUMNS",
+    "OF_QUESTIONS",
+    "TARGETS",
+    "Asks",
+    "ExportConfig",
+    "OfQuestions",
+    "Summary",
+    "Target",
+    "Written",
+    "export",
+    "resolve",
+]
 
 TARGETS: dict[str, str] = {
     "chat": "skillfactory.export.chat:export",
@@ -25,57 +41,95 @@ TARGETS: dict[str, str] = {
     "trl": "skillfactory.export.trl:export",
 }
 
+OF_QUESTIONS: dict[str, str] = {}  # reinforcement: these get the questions, and no traces
+
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {"model": ("llamafactory", "trl"), "template": ("llamafactory",), "format": ("chat",), "provenance": ("chat",)}
 
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
+OfQuestions = Callable[[Asks, Path, ExportConfig, Progress], Written]
 
 
 def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
-    """Writes the traces for a target into `config.folder`, all of it or nothing.
+    """Writes the traces or the questions for a target into `config.folder`, all of it or nothing.
 
-    Errors: InputError for a directory without traces, an output that holds something else, and traces over the length limit;
-    ConfigError for an unknown target.
+    Errors: InputError for a directory without traces, an output that holds something else, traces over the length limit, and
+    tasks without a question; ConfigError for an unknown target.
     """
     progress = progress or Silent()
-    target = resolve(config.to)
-    source = TraceFiles.open(config.directory, COLUMNS)
+    write = _of_questions(config, progress) if config.to in OF_QUESTIONS else _of_traces(config, progress)
     account: dict[str, Any] = {"target": config.to, "source": str(config.directory)}
     with claimed(config.folder, config.force, account) as folder:
         try:
-            written = target(source, folder, config, progress)
+            written, funnel = write(folder)
         finally:
             progress.end()
         if not written.kept:
-            raise InputError(f"no trace is left to export: {_lost(written)}")
-        funnel = Funnel("export", "traces", source.rows, written.kept, written.dropped)
+            raise InputError(f"no {funnel.unit.removesuffix('s')} is left to export: {_lost(written)}")
         account["funnels"] = [funnel.to_dict()]  # `claimed` writes the account when the folder is complete
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
     return Summary(config.to, config.folder, funnel, files, (*written.notes, *_unused(config)))
+
+
+Write = Callable[[Path], tuple[Written, Funnel]]
+
+
+def _of_traces(config: ExportConfig, progress: Progress) -> Write:
+    """What writes the traces into a folder, with their account."""
+    target = resolve(config.to)
+    source = TraceFiles.open(config.directory, COLUMNS)
+
+    def write(folder: Path) -> tuple[Written, Funnel]:
+        written = target(source, folder, config, progress)
+        return written, Funnel("export", "traces", source.rows, written.kept, written.dropped)
+
+    return write
+
+
+def _of_questions(config: ExportConfig, progress: Progress) -> Write:
+    """What writes the questions of a reinforcement into a folder, with the account of those to train on."""
+    target = cast(OfQuestions, _imported(OF_QUESTIONS[config.to]))
+    asks = gathered(config)
+
+    def write(folder: Path) -> tuple[Written, Funnel]:
+        written = target(asks, folder, config, progress)
+        passed = asks.training.funnel
+        lost = Counter(passed.dropped) + Counter(written.dropped)
+        funnel = Funnel("export", "questions", passed.requested, written.kept, lost)
+        return replace(written, notes=(*asks.training.notes, *written.notes)), funnel
+
+    return write
 
 
 def _unused(config: ExportConfig) -> Iterator[str]:
     """Notes on options that are set and mean nothing to the target."""
     for setting in settings(ExportConfig):
         users = USED_BY.get(setting.name, ())
-        if users and config.to in TARGETS and config.to not in users and getattr(config, setting.name) != setting.default:
+        known = config.to in TARGETS or config.to in OF_QUESTIONS
+        if users and known and config.to not in users and getattr(config, setting.name) != setting.default:
             yield f"{setting.name} has no effect on the target {config.to}; it is an option of {' and '.join(users)}"
 
 
 def _lost(written: Written) -> str:
-    """What became of the traces of an export."""
+    """What became of the rows of an export."""
     return ", ".join(f"{reason} {count:,}" for reason, count in written.dropped.items()) or "the target wrote none"
 
 
 def resolve(name: str) -> Target:
-    """The target `name`: one of TARGETS, or "module:function"."""
+    """The target `name` of traces: one of TARGETS, or "module:function"."""
     if ":" not in name and name not in TARGETS:
-        raise unknown("export target", name, TARGETS)
-    path, _, attribute = TARGETS.get(name, name).partition(":")
+        raise unknown("export target", name, [*TARGETS, *OF_QUESTIONS])
+    return cast(Target, _imported(TARGETS.get(name, name)))
+
+
+def _imported(name: str) -> object:
+    """What "module:function" names."""
+    path, _, attribute = name.partition(":")
     try:
-        return cast(Target, getattr(importlib.import_module(path), attribute))
+        found: object = getattr(importlib.import_module(path), attribute)
     except (ImportError, ValueError) as error:  # ValueError: no name before the colon
         raise ConfigError(f"the export target '{name}' can't be imported: {error}; {searched()}") from error
     except AttributeError as error:
         raise ConfigError(f"the export target '{name}' can't be imported: {error}") from error
+    return found
