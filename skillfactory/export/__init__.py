@@ -1,8 +1,8 @@
 """What a trainer reads, made of silver traces or of questions: one target a file, memory that doesn't grow with the traces.
 
 A target is a function `(source, folder, config, progress) -> Written` that writes into an empty folder. To add one, write that
-function and a line in TARGETS, or in OF_QUESTIONS if it gets the questions of a reinforcement (`Asks`) in place of traces. One of
-your own is named `module:function`, and gets traces.
+function and a line in TARGETS, or in OF_QUESTIONS if it gets the questions of a reinforcement (`Asks`) in place of traces. One
+of your own is named `module:function`, and gets traces.
 """
 
 import importlib
