@@ -21,15 +21,14 @@ from skillfactory.stats import (
     Estimate,
     clustered_share,
     f1,
-    majority_at_k,
     mean_of_shares,
-    pass_at_k,
     percentiles,
     resampled_means,
     spread_of,
 )
 from skillfactory.suites import Group
 from skillfactory.tasks.numbers import amount, unwrapped
+from skillfactory.votes import majority_at_k, pass_at_k
 
 VERDICTS = ("true_correct", "false_correct", "true_incorrect", "false_incorrect", "no_verdict")
 # number: the column whose mean it is, over the responses where that isn't None

@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
-    "ground": ("errors places records seeds significance stats progress funnel embedded hardware skillset", ""),
+    "ground": ("errors places records seeds significance stats votes progress funnel embedded hardware skillset", ""),
     "language": ("values config markup patterns flow rows traces tracefiles masks machines skills forecast", "ground"),
     "material": ("tasks prompts layouts suites supply reward", "ground language"),
     "stages": (

@@ -20,7 +20,6 @@ from skillfactory.stats import (
     f1,
     mean,
     mean_of_shares,
-    pass_at_k,
     percentiles,
     ratio,
     share,
@@ -28,6 +27,7 @@ from skillfactory.stats import (
     t95,
     wilson,
 )
+from skillfactory.votes import pass_at_k
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 50, 1000, 10**7])

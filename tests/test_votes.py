@@ -10,15 +10,13 @@ from scipy.stats import bootstrap as theirs
 from scipy.stats import multivariate_hypergeom, t
 
 from skillfactory.stats import (
-    EXACT_VOTES,
     clustered_share,
-    majority_at_k,
-    pass_at_k,
     percentiles,
     resampled_means,
     spread,
     spread_of,
 )
+from skillfactory.votes import EXACT_VOTES, majority_at_k, pass_at_k
 
 Votes = list[tuple[int, float]]
 
