@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skillfactory.errors import ConfigError, require
-from skillfactory.machines import Machines
+from skillfactory.machines import Workers
 
 
 @contextmanager
-def connected(machines: Machines) -> Iterator[None]:
+def connected(machines: Workers) -> Iterator[None]:
     """Holds a connection to the cluster that `machines` names, or one begun here, which ends with it.
 
     A connection that stands already is used and left alone. ConfigError if no cluster answers at the address.
