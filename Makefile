@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 VENV_VLLM ?= .venv-vllm
+VENVS := $(patsubst integrations/%/requirements.txt,.venv-%,$(wildcard integrations/*/requirements.txt))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := skillfactory tests benchmarks examples docs
+SOURCES := skillfactory tests benchmarks examples docs integrations
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-data test check format docs bench vllm-test clean
+.PHONY: help demo demo-data test check format docs bench vllm-test integrations clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
@@ -38,6 +39,10 @@ $(VENV_VLLM)/.ready: constraints.txt pyproject.toml
 vllm-test: $(VENV_VLLM)/.ready  ## the engines vllm and openai against the real vLLM on the CPU: minutes
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -m pytest tests/test_engine_vllm.py
 
+# Every trainer pins versions of its own, so each hand-off has an environment, .venv-NAME: GBs and an hour the first time.
+integrations: $(READY)  ## the hand-offs in the real trainers, some with ONLY="verl trl"; writes docs/integrations.md
+	$(BIN)/python integrations/run.py $(ONLY)
+
 bench: $(READY)  ## the benchmarks: what shows each figure of the documentation
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
@@ -55,5 +60,5 @@ docs: $(READY)  ## write docs/cli.md
 	mv docs/cli.md.new docs/cli.md
 
 clean:  ## remove environments, caches and what the demo made
-	rm -rf $(VENV) $(VENV_VLLM) demo runs/demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) $(VENVS) demo runs/demo runs/integrations build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
