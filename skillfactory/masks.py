@@ -13,14 +13,18 @@ _OF_ATTEMPTS = (Kind.ATTEMPT, Kind.SKILL)  # an attempt's own words, those in bl
 def silent(segments: Sequence[Mapping[str, Any]], mask: Mask) -> tuple[Span, ...]:
     """The spans of an assistant's turn that bear no loss, in order and apart: words of attempts with their blocks of skills.
 
-    `segments` are those of a trace's row (traces.SCHEMA). "wrong" are the attempts that the verifier found wrong,
-    "all-but-last" all attempts but the trace's last. What is said about an attempt, tags and phrases are learnt all the same.
+    `segments` are those of a trace's row (traces.SCHEMA). "wrong" are the attempts that the verifier didn't find right,
+    "all-but-last" all attempts but the trace's last, also where the last one is an earlier one said again. What is said about
+    an attempt, tags, phrases and the final answer are learnt all the same.
     """
     if mask == "none":
         return ()
     own = [segment for segment in segments if segment["kind"] in _OF_ATTEMPTS]
-    last = own[-1]["attempt_id"] if own else None
-    hidden = [s for s in own if (s["right"] is False if mask == "wrong" else s["attempt_id"] != last)]
+    if mask == "wrong":
+        hidden = [segment for segment in own if segment["right"] is False]
+    else:
+        ends = [place for place, segment in enumerate(own, 1) if segment["kind"] == Kind.ATTEMPT]  # blocks come before theirs
+        hidden = own[: ends[-2]] if len(ends) > 1 else []
     return tuple((s["start"], s["end"]) for s in hidden if s["start"] < s["end"])
 
 

@@ -11,11 +11,11 @@ import pytest
 from silver import attempt, row, simple, write
 from tiny_model import save_tiny_model
 
+from skillfactory.encoding import IGNORED, Encoder, Example, Refused, Row, template_from, training_template
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.export.trl import CHATML
-from skillfactory.train.examples import Example, Replay, read
+from skillfactory.train.examples import Replay, read
 from skillfactory.train.order import order
-from skillfactory.train.rows import IGNORED, Encoder, Refused, Row, template_from, training_template
 
 
 @pytest.fixture(scope="module")

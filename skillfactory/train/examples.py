@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from skillfactory.encoding import Example, examples, open_traces
 from skillfactory.errors import ConfigError, InputError
-from skillfactory.masks import Mask, silent
+from skillfactory.masks import Mask
 from skillfactory.records import Check, Stop
 from skillfactory.seeds import rng
-from skillfactory.tracefiles import TraceFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt and what the model learns to answer: turns of a chat, or raw text if `raw`."""
-
-    id: str
-    prompt: str
-    response: str
-    silent: tuple[tuple[int, int], ...] = ()  # characters of the response that bear no loss
-    raw: bool = False
 
 
 @dataclass(slots=True)
@@ -43,19 +32,8 @@ def read(path: Path, mask: Mask, per_question: int, seed: int) -> Found:
         return _right_attempts(path, per_question, seed)
     if not path.is_dir():
         raise InputError(f"{path}: expected the folder that `skillfactory build` or `skillfactory curate` wrote")
-    return Found(list(_traces(path, mask)))
-
-
-def _traces(directory: Path, mask: Mask) -> Iterator[Example]:
-    columns = ["trace_id", "conversations", *(["segments"] if mask != "none" else [])]
-    files = TraceFiles.open(directory, columns)
-    for part in files.parts:
-        for batch in files.batches(part, columns):
-            for row in batch.to_pylist():
-                turns = row["conversations"]
-                if [turn["role"] for turn in turns] != ["user", "assistant"]:
-                    raise InputError(f"{part}: {row['trace_id']}: expected a user's turn and an assistant's")
-                yield Example(row["trace_id"], turns[0]["content"], turns[1]["content"], silent(row.get("segments", ()), mask))
+    files = open_traces(path, mask)
+    return Found([example for part in files.parts for found in examples(files, part, mask) for example in found])
 
 
 def _right_attempts(run: Path, per_question: int, seed: int) -> Found:

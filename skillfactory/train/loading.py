@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from skillfactory.embedded import located
+from skillfactory.encoding import tokenizer_of
 from skillfactory.errors import InputError
 from skillfactory.hardware import threads_for
-from skillfactory.train.rows import template_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,11 @@ def load(name: str, chat_template: Path | None = None) -> Base:
     Torch gets the number of threads that suits the model.
     """
     place = located(name)
+    tokenizer = tokenizer_of(name, chat_template)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
         model = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"the model '{name}' can't be loaded: {error}") from error
-    if chat_template is not None:
-        tokenizer.chat_template = template_from(chat_template, tokenizer)
     dtype = model.dtype
     model = model.float()
     threads = threads_for(model.num_parameters())

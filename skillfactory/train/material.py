@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skillfactory.encoding import Encoder, Example, Row
 from skillfactory.errors import InputError
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress
 from skillfactory.seeds import rng
-from skillfactory.train.examples import Example, Replay, read
+from skillfactory.train.examples import Replay, read
 from skillfactory.train.order import order
-from skillfactory.train.rows import Encoder, Row
 
 if TYPE_CHECKING:
     from skillfactory.train.sft import SftConfig

@@ -223,9 +223,9 @@ def _held(path: Path) -> str:
 
 def _train(config: SftConfig, work: Work, progress: Progress) -> dict[str, Any]:
     """The account of the training, once the model is in its folder."""
+    from skillfactory.encoding import Encoder
     from skillfactory.train.loading import load, quiet, saved
     from skillfactory.train.material import gather
-    from skillfactory.train.rows import Encoder
     from skillfactory.train.sft_trainer import trained
 
     with quiet():

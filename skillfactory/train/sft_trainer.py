@@ -12,12 +12,12 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from skillfactory.encoding import IGNORED
 from skillfactory.progress import Progress
 from skillfactory.train.checkpoints import Work
 from skillfactory.train.loading import Base
 from skillfactory.train.material import Material
 from skillfactory.train.outfit import adapters, arguments, tracked
-from skillfactory.train.rows import IGNORED
 from skillfactory.train.watch import Watch
 
 if TYPE_CHECKING:
