@@ -1,6 +1,7 @@
 """The part files of an export: streamed from the traces, over-long ones refused or left out, never cut."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def length_note(lengths: Lengths, limit: int | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Recast:
+    """How turns are written where a trainer wants more of them than `conversations` holds."""
+
+    type: pa.DataType
+    reads: tuple[str, ...]  # the columns of the traces that `make` needs beside the turns
+    make: Callable[[pa.RecordBatch], pa.Array]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What the files of an export look like."""
 
@@ -63,6 +73,7 @@ class Shape:
     extra: tuple[str, ...] = ()  # other columns of the traces to keep
     format: str = "parquet"
     limit: int | None = None  # traces with more tokens are left out
+    recast: Recast | None = None  # else the turns are written as they are
 
 
 def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progress) -> int:
@@ -76,17 +87,20 @@ def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progre
     written = 0
     for number, part in enumerate(source.parts):
         path = folder / f"train-{number:05d}-of-{len(source.parts):05d}.{shape.format}"
-        columns = list(dict.fromkeys(["trace_id", "tokens", "conversations", *shape.extra]))
+        reads = shape.recast.reads if shape.recast else ()
+        columns = list(dict.fromkeys(["trace_id", "tokens", "conversations", *reads, *shape.extra]))
         schema = pq.read_schema(part)
         missing = [name for name in columns if name not in schema.names]
         if missing:
             raise InputError(f"{part}: the columns {', '.join(missing)} are missing; found: {', '.join(schema.names)}")
-        fields = [schema.field("conversations").with_name(shape.messages), *(schema.field(name) for name in shape.extra)]
-        with _Parquet(path, pa.schema(fields)) if shape.format == "parquet" else _JsonLines(path) as file:
+        turns = pa.field(shape.messages, shape.recast.type if shape.recast else schema.field("conversations").type)
+        fields = [turns, *(schema.field(name) for name in shape.extra)]
+        with Parquet(path, pa.schema(fields)) if shape.format == "parquet" else _JsonLines(path) as file:
             for batch in source.batches(part, columns, size=1024):
                 kept = _fitting(batch, shape.limit, drops)
-                names = ["conversations", *shape.extra]
-                file.write(pa.table([kept.column(name) for name in names], names=[shape.messages, *shape.extra]))
+                said = shape.recast.make(kept) if shape.recast else kept.column("conversations")
+                rest = [kept.column(name) for name in shape.extra]
+                file.write(pa.table([said, *rest], names=[shape.messages, *shape.extra]))
                 written += kept.num_rows
                 progress.advance(batch.num_rows)
     drops.close()
@@ -104,7 +118,7 @@ def _fitting(batch: pa.RecordBatch, limit: int | None, drops: DropWriter) -> pa.
     return batch.filter(fits)
 
 
-class _Parquet:
+class Parquet:
     """A Parquet file under way; rows are gathered into groups of a few thousand."""
 
     _GROUP = 4 << 20  # bytes held before a group is written
@@ -114,7 +128,7 @@ class _Parquet:
         self._schema = schema.remove_metadata()
         self._held: list[pa.Table] = []
 
-    def __enter__(self) -> "_Parquet":
+    def __enter__(self) -> "Parquet":
         return self
 
     def write(self, table: pa.Table) -> None:
