@@ -38,6 +38,7 @@ __all__ = [
 TARGETS: dict[str, str] = {
     "chat": "skillfactory.export.chat:export",
     "llamafactory": "skillfactory.export.llamafactory:export",
+    "tokens": "skillfactory.export.tokens:export",
     "trl": "skillfactory.export.trl:export",
 }
 
@@ -45,7 +46,14 @@ OF_QUESTIONS: dict[str, str] = {}  # reinforcement: these get the questions, and
 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
-USED_BY = {"model": ("llamafactory", "trl"), "template": ("llamafactory",), "format": ("chat",), "provenance": ("chat",)}
+USED_BY = {
+    "model": ("llamafactory", "tokens", "trl"),
+    "template": ("llamafactory",),
+    "chat_template": ("tokens",),
+    "mask": ("tokens",),
+    "format": ("chat",),
+    "provenance": ("chat",),
+}
 
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
 OfQuestions = Callable[[Asks, Path, ExportConfig, Progress], Written]

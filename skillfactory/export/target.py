@@ -75,6 +75,10 @@ class ExportConfig:
     )
     model: str = field(default="Qwen/Qwen2.5-1.5B-Instruct", metadata={"help": "the model that the training files name"})
     template: str = field(default="qwen", metadata={"help": "LLaMA-Factory's name for the model's chat template"})
+    chat_template: Path | None = field(
+        default=None,
+        metadata={"help": "a Jinja file in place of the tokenizer's template (tokens)", "shown": "the tokenizer's"},
+    )
     format: Literal["parquet", "jsonl"] = field(default="parquet", metadata={"help": "file format of the target chat"})
     provenance: bool = field(default=True, metadata={"help": "keep ids, layout, tokens and segments as columns (target chat)"})
     mask: Mask = field(default="none", metadata={"help": "attempts that bear no loss (docs/training.md)"})
