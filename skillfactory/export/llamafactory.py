@@ -29,7 +29,7 @@ def recipe(model: str, template: str, limit: int) -> dict[str, Any]:
         "finetuning_type": "full",
         "dataset": NAME,
         "dataset_dir": ".",
-        "template": template,
+        **({"template": template} if template else {}),  # without the key it takes the tokenizer's own chat template apart
         "cutoff_len": limit,
         "output_dir": "model",
         "logging_steps": 10,

@@ -57,6 +57,7 @@ class ExportConfig:
             "positional": True,
             "metavar": "DIR",
             "help": "traces, as `skillfactory build` wrote them; for reinforcement a run of `skillfactory curate` too",
+            "remote": True,
         }
     )
     to: str = field(metadata={"metavar": "TARGET", "help": "the trainer (docs/export.md), or module:function"})
@@ -74,7 +75,9 @@ class ExportConfig:
         default=False, metadata={"help": "leave traces over --max-length out, counted, instead of refusing"}
     )
     model: str = field(default="Qwen/Qwen2.5-1.5B-Instruct", metadata={"help": "the model that the training files name"})
-    template: str = field(default="qwen", metadata={"help": "LLaMA-Factory's name for the model's chat template"})
+    template: str = field(
+        default="", metadata={"help": "LLaMA-Factory's name of a chat template", "shown": "what it finds in the model's own"}
+    )
     chat_template: Path | None = field(
         default=None,
         metadata={"help": "a Jinja file in place of the tokenizer's template (tokens)", "shown": "the tokenizer's"},
