@@ -1,15 +1,14 @@
 """Configuration: a stage's frozen dataclass, filled from a recipe and from flags, each value checked against its field.
 
 Fields carry `metadata={"help": "..."}`. Other keys: `metavar`; `positional` (takes the bare arguments); `split=False` (a comma
-belongs to the value); `shown` (what the help calls the default). The types are those of `values`, and one level of nested
-dataclasses, whose flags are flattened.
+belongs to the value); `shown` (what the help calls the default); `remote` (a path may be a URL: `places`). The types are those
+of `values`, and one level of nested dataclasses, whose flags are flattened.
 """
 
 import argparse
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -78,6 +77,7 @@ class Option:
         """What it does, and its default."""
         metadata, default = self.setting.metadata, self.setting.default
         ending = "required" if default is MISSING else f"default: {metadata.get('shown') or shown(default)}"
+        ending += "; may be a URL" if metadata.get("remote") else ""
         return f"{metadata.get('help', '')} ({ending})".strip()
 
     @property
@@ -192,8 +192,8 @@ def checked(
         if setting.nested is not None:
             result[key] = checked(setting.nested, value, name, (*outer, key), raw=raw)
         else:
-            split = bool(setting.metadata.get("split", True))
-            result[key] = coerce(value, setting.kind, name((*outer, key)), split=split, raw=raw)
+            split, remote = bool(setting.metadata.get("split", True)), bool(setting.metadata.get("remote"))
+            result[key] = coerce(value, setting.kind, name((*outer, key)), split=split, raw=raw, remote=remote)
     return result
 
 
@@ -279,7 +279,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, (Path, StrEnum)) else value
+    return value if value is None or type(value) in (str, int, float, bool) else str(value)  # names and places
 
 
 class _TextLoader(yaml.BaseLoader):

@@ -161,7 +161,7 @@ class CurateConfig:
     """Options of `skillfactory curate`."""
 
     output: Path = field(
-        metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN"}
+        metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN", "remote": True}
     )
     task: str = field(metadata={"help": "a task's name, or module:object", "metavar": "NAME"})
     option: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "an option of the task; repeatable"})

@@ -85,7 +85,7 @@ class EvaluateConfig:
         metadata={"positional": True, "metavar": "MODEL", "help": "a folder, a Hub id, mini, or what a server calls the model"}
     )
     output: Path = field(
-        metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN"}
+        metadata={"help": "the run directory; the same command goes on with it after a stop", "metavar": "RUN", "remote": True}
     )
     suite: str | None = field(
         default=None,

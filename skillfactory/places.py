@@ -1,23 +1,48 @@
 """Where files stand: on this machine's file system, or on any that fsspec knows (s3://, gs://, …).
 
-A place elsewhere is a UPath: it behaves as a Path in all that is used of it, and is typed as one. Its files appear at once
-or not at all, can't be added to, and are kept when they are closed.
+A place elsewhere is a UPath: it behaves as a Path in all that is used of it, and is typed as one. What is done here works for
+both: files appear whole or not at all, are listed without a pattern in their folder's name meaning anything, and are read from
+any offset. A file elsewhere can't be added to.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO, cast
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from uuid import uuid4
 
-from skillfactory.errors import require
+from skillfactory.errors import ConfigError, InputError, require
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})  # no folders, no torn files
+_READ_AHEAD = 1 << 20  # bytes; the 5 to 50 MB of the file systems' own settings are read for each footer of 10 kB
+
+
+def is_url(value: object) -> bool:
+    """Whether a value is the text of a URL."""
+    return isinstance(value, str) and "://" in value
 
 
 def place(text: str) -> Path:
-    """The place that a path or a URL names; ConfigError if the package for URLs is missing."""
-    if "://" not in text:
+    """The place that a path or a URL names; ConfigError if a package for it is missing, or the URL is of no known kind."""
+    if not is_url(text):
         return Path(text)
-    return cast(Path, require("upath", "cloud").UPath(text))
+    url = require("upath", "cloud").UPath
+    protocol = text.partition("://")[0]
+    fresh = {"use_listings_cache": False} if protocol in _OBJECTS else {}  # other processes write too
+    try:
+        found = cast(Path, url(text, **fresh))
+        _store(found)  # whose package may be missing
+    except ImportError as error:
+        raise ConfigError(f"{text}: the package for {protocol}:// is missing: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{text}: not a URL that can be used: {error}") from error
+    return found
 
 
 def is_remote(path: Path) -> bool:
@@ -27,12 +52,61 @@ def is_remote(path: Path) -> bool:
 
 def opened(path: Path) -> BinaryIO:
     """The file to read from any offset, which Parquet needs."""
-    return path.open("rb")
+    if not is_remote(path):
+        return path.open("rb")
+    file: BinaryIO = _store(path).open(_key(path), "rb", block_size=_READ_AHEAD)
+    return file
+
+
+@contextmanager
+def parquet(path: Path) -> Iterator["pq.ParquetFile"]:
+    """A Parquet file, open for reading."""
+    import pyarrow.parquet as pq  # the options of commands are places too, and load no library of tables
+
+    if not is_remote(path):
+        with pq.ParquetFile(path) as table:
+            yield table
+    else:
+        with opened(path) as file, pq.ParquetFile(file) as table:
+            yield table
+
+
+def names(folder: Path) -> list[str]:
+    """The names of what a folder holds, in order; [] if there is no such folder."""
+    try:
+        if not is_remote(folder):
+            return sorted(entry.name for entry in folder.iterdir())
+        found = _store(folder).ls(_key(folder), detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted({name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != _key(folder).rstrip("/")})
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds under names like `pattern`, in order of the names; [] if there is no such folder."""
+    return [folder / name for name in names(folder) if fnmatchcase(name, pattern)]
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where the file system has folders: asked for one, S3 would make a bucket."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    elif _protocol(folder) not in _OBJECTS:
+        _store(folder).makedirs(_key(folder), exist_ok=True)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when all is written and on the disk."""
+    """A file to write that takes the place of `path` when all is written and on the disk; after an error nothing is changed.
+
+    What goes elsewhere is written to a file here first, in the folder for temporary files.
+    """
+    if is_remote(path):
+        with NamedTemporaryFile(prefix="skillfactory-") as spooled:
+            yield cast(BinaryIO, spooled)
+            spooled.flush()
+            _put_file(spooled.name, path)
+        return
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         yield file
@@ -45,3 +119,89 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Writes a small file elsewhere, whole or not at all."""
+    if _protocol(path) in _OBJECTS:
+        _store(path).pipe_file(_key(path), data)
+        return
+    draft = _draft(path)
+    _store(path).pipe_file(_key(draft), data)
+    _store(path).mv(_key(draft), _key(path))
+
+
+def put_new(path: Path, data: bytes) -> bool:
+    """Writes a small file elsewhere unless there is one of its name, and says whether it did.
+
+    Where the file system can say so (S3 and its like, Google's, and disks), of two that try at once only one does.
+    """
+    store, key = _store(path), _key(path)
+    try:
+        if _protocol(path) in ("file", "local"):  # its own way to create a file looks first and writes later
+            with store.open(key, "xb") as file:
+                file.write(data)
+        else:
+            store.pipe_file(key, data, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def read(path: Path) -> bytes | None:
+    """The content of a file elsewhere; None if there is none."""
+    try:
+        content: bytes = _store(path).cat_file(_key(path))
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def remove(path: Path) -> None:
+    """Removes a file, if it is there."""
+    try:
+        if is_remote(path):
+            _store(path).rm_file(_key(path))
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return
+
+
+def reach(folder: Path) -> None:
+    """InputError if a folder elsewhere can't be asked for what it holds: a mistyped bucket, no network, no credentials."""
+    try:
+        names(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: can't be reached ({type(error).__name__}: {error}); address and credentials come from the file "
+            "system's own settings and environment"
+        ) from error
+
+
+def _put_file(local: str, path: Path) -> None:
+    if _protocol(path) in _OBJECTS:
+        _store(path).put_file(local, _key(path))
+        return
+    draft = _draft(path)
+    _store(path).put_file(local, _key(draft))
+    _store(path).mv(_key(draft), _key(path))
+
+
+def _draft(path: Path) -> Path:
+    """Where a file is written that isn't whole yet, on file systems that show torn ones."""
+    make_folder(path.parent)
+    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+
+
+def _store(path: Path) -> Any:
+    return cast(Any, path).fs
+
+
+def _key(path: Path) -> str:
+    """The name by which the file system knows a file."""
+    return cast(str, cast(Any, path).path)
+
+
+def _protocol(path: Path) -> str:
+    return cast(str, cast(Any, path).protocol)

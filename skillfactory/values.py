@@ -1,7 +1,8 @@
 """Values of configuration fields: text given by a recipe or a flag, turned into what the field's type says.
 
 Types: str, int, float, bool, Path, StrEnum, Literal, tuples and string-keyed mappings of these, and each of them `| None`.
-`Any` reads text as YAML does, unless it is to be left `raw` for a consumer that knows the type.
+`Any` reads text as YAML does, unless it is to be left `raw` for a consumer that knows the type. A Path is one on this machine;
+where fields are `remote` it may be a URL.
 """
 
 import types
@@ -14,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from skillfactory.errors import ConfigError
+from skillfactory.places import is_url, place
 
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NONE = ("", "~", "none", "null")
@@ -45,11 +47,11 @@ def choices(kind: Any) -> tuple[str, ...]:
     return tuple(kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
 
-def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool = False) -> Any:
+def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool = False, remote: bool = False) -> Any:
     """`value` as a `kind`, text parsed; ConfigError says what was expected at `where` and what came.
 
     A tuple takes a list or one value; text items are split at commas unless `split` is off. `raw` leaves what is of any type
-    as it came. A mapping may come as the text of a YAML (so also JSON) flow mapping.
+    as it came. A mapping may come as the text of a YAML (so also JSON) flow mapping. A URL is taken for a path if `remote`.
     """
     if kind is Any:
         return value if raw else _untyped(value, where)
@@ -63,7 +65,11 @@ def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool =
     if is_many(inner):
         items = value if isinstance(value, (list, tuple)) else [value]
         parts = [part for item in items for part in (_parts(item) if split else [item])]
-        return tuple(coerce(part, get_args(inner)[0], where) for part in parts)
+        return tuple(coerce(part, get_args(inner)[0], where, remote=remote) for part in parts)
+    if inner is Path and is_url(value):
+        if remote:
+            return place(str(value))
+        raise ConfigError(f"{where}: expected a path on this machine, came the URL '{value}'")
     if _is_scalar(value):
         result = _scalar(value, inner)
         if result is not None:

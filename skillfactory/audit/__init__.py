@@ -37,7 +37,7 @@ class AuditConfig:
     """What to audit, and against which evaluation."""
 
     directory: Path = field(
-        metadata={"positional": True, "metavar": "DIR", "help": "traces, as `skillfactory build` wrote them"}
+        metadata={"positional": True, "metavar": "DIR", "help": "traces, as `skillfactory build` wrote them", "remote": True}
     )
     against: tuple[Path, ...] = field(
         default=(),
