@@ -112,6 +112,8 @@ def _fitting(batch: pa.RecordBatch, limit: int | None, drops: DropWriter) -> pa.
     if limit is None:
         return batch
     fits = pc.fill_null(pc.less_equal(batch.column("tokens"), limit), True)
+    if pc.all(fits).as_py():
+        return batch  # to filter is to copy every text
     long = batch.filter(pc.invert(fits))
     for name, tokens in zip(long.column("trace_id").to_pylist(), long.column("tokens").to_pylist(), strict=True):
         drops.add(Drop("export", name, OVER, f"{tokens} tokens"))
@@ -147,6 +149,9 @@ class Parquet:
         self._writer.close()
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for every row
+
+
 class _JsonLines:
     """A JSONL file under way."""
 
@@ -158,8 +163,7 @@ class _JsonLines:
 
     def write(self, table: pa.Table) -> None:
         """Takes rows."""
-        for row in table.to_pylist():
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.writelines(f"{_ENCODER.encode(row)}\n" for row in table.to_pylist())
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
