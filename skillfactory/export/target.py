@@ -144,3 +144,12 @@ def model_from(config: ExportConfig) -> str:
     """The model as the files in the export's folder name it: a local one by its way from there, else as it is (a Hub id)."""
     model = Path(located(config.model))
     return os.path.relpath(model.resolve(), config.folder.resolve()) if model.exists() else config.model
+
+
+def refuse_mask(config: ExportConfig, trainer: str) -> None:
+    """ConfigError if a mask is wanted of a trainer that has no way to leave parts of a turn out of the loss."""
+    if config.mask != "none":
+        raise ConfigError(
+            f"mask: the hand-off to {trainer} trains on the whole turn; export --to axolotl or --to tokens with --mask "
+            f"{config.mask}, or train with `skillfactory sft --mask {config.mask}`"
+        )
