@@ -42,7 +42,9 @@ TARGETS: dict[str, str] = {
     "trl": "skillfactory.export.trl:export",
 }
 
-OF_QUESTIONS: dict[str, str] = {}  # reinforcement: these get the questions, and no traces
+OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
+    "verl": "skillfactory.export.verl:export",
+}
 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
