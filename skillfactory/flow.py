@@ -178,13 +178,21 @@ class _Talk(Generic[T]):
 def drive(
     flows: Iterable[Flow[T]], engine: Engine, store: Store, first: int = 0, in_flight: int | None = None
 ) -> Iterator[tuple[int, T]]:
-    """Runs flows on an engine and yields (number of the flow, its result) as they end, in no fixed order.
+    """Runs flows, numbered from `first`, on an engine; see `drive_numbered`."""
+    return drive_numbered(enumerate(flows, first), engine, store, in_flight)
 
-    Flows are numbered from `first` and started as the engine has room, so memory does not grow with their number: the engine
-    is kept at `in_flight` requests (twice its capacity if None). Every completion is in the store before its flow goes on.
+
+def drive_numbered(
+    flows: Iterable[tuple[int, Flow[T]] | None], engine: Engine, store: Store, in_flight: int | None = None
+) -> Iterator[tuple[int, T]]:
+    """Runs numbered flows on an engine and yields (number of the flow, its result) as they end, in no fixed order.
+
+    Flows are started as the engine has room, so memory does not grow with their number: the engine is kept at `in_flight`
+    requests (twice its capacity if None). Every completion is in the store before its flow goes on. None among the flows says
+    that there is none to start just now: what is under way goes on, and with nothing under way the next one is waited for.
     """
     room = in_flight or 2 * engine.capacity
-    source = enumerate(flows, first)
+    source = iter(flows)
     waiting: dict[str, list[_Talk[T]]] = {}  # request key → the flows that want it
     ready: deque[_Talk[T]] = deque()
     pending = 0
@@ -192,9 +200,12 @@ def drive(
     while True:
         while pending < room and not (exhausted and not ready):
             if not ready:
-                entry = next(source, None)
-                if entry is None:
+                try:
+                    entry = next(source)
+                except StopIteration:
                     exhausted = True
+                    break
+                if entry is None:
                     break
                 ready.append(_Talk(*entry))
             talk = ready.popleft()
@@ -209,7 +220,9 @@ def drive(
             pending += len(fresh)
             engine.submit(fresh)
         if not waiting:
-            return
+            if exhausted:
+                return
+            continue
         for completion in engine.collect():
             pending -= 1
             for talk in waiting.pop(completion.key):

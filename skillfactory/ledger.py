@@ -2,11 +2,13 @@
 
 A block's ledger, where there is one, holds every completion ever made for the block. It is begun with those of the finished
 part when a block is opened again, and removed only when a new part with all its lines is in place. So nothing made is lost.
+A ledger takes over those that others have left of the block, before it takes anything else: each of them has a name of its
+own, so that a writer who is believed dead and isn't can't spoil the ledger of who took his place.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,11 @@ Place = tuple[int, int]  # offset and length of a line
 class Ledger:
     """The completions of an open block, found by request key. Texts stay on disk; memory holds their places."""
 
-    def __init__(self, path: Path, part: Path) -> None:
-        if part.exists() and not path.exists():
-            _begin(path, part)
+    def __init__(self, path: Path, part: Path, left: Sequence[Path] = ()) -> None:
+        """Opens the ledger `path` of the block whose finished part, if there is one, is `part`; those `left` by others go."""
+        others = [other for other in left if other.exists()]
+        if others or (part.exists() and not path.exists()):
+            _begin(path, part, others)
         self.path = path
         self._places: dict[str, list[tuple[int, Place]]] = {}  # key → (flow, place) of its lines
         self._used: dict[tuple[int, str], Place] = {}
@@ -110,9 +114,9 @@ class Ledger:
         self._file.close()
 
     def remove(self) -> None:
-        """Closes and deletes the file, whose lines a part holds now."""
+        """Closes and deletes the file, whose lines a part holds now; gone it is if another has taken it over."""
         self.close()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The unused completions, then the used ones with the flow that used them."""
@@ -173,15 +177,24 @@ def _lines(path: Path) -> Iterator[tuple[Place, tuple[int, Completion] | None]]:
             offset += len(line)
 
 
-def _begin(path: Path, part: Path) -> None:
-    """Writes a ledger with the completions of a finished part, at once or not at all."""
+def _begin(path: Path, part: Path, others: Sequence[Path]) -> None:
+    """Writes a ledger with what it holds, the completions of a finished part and the lines of others', which go.
+
+    It is written at once or not at all, and before they go. Lines that say the same twice do no harm.
+    """
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        for batch in pq.ParquetFile(part).iter_batches():
-            file.writelines(_line(flow, completion) for flow, completion in _stored(batch.to_pylist()))
+        if part.exists():
+            for batch in pq.ParquetFile(part).iter_batches():
+                file.writelines(_line(flow, completion) for flow, completion in _stored(batch.to_pylist()))
+        for each in [path, *others] if path.exists() else others:
+            with each.open("rb") as lines:
+                file.writelines(line for line in lines if line.endswith(b"\n"))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    for other in others:
+        other.unlink(missing_ok=True)
 
 
 def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Completion]]:

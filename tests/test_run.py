@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import solver
 
+from skillfactory.blocks import IN_VAIN
 from skillfactory.build import BuildConfig, build
 from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting, Wanted
 from skillfactory.curation import Summary, curate
@@ -19,7 +20,6 @@ from skillfactory.errors import ConfigError, EngineError, InputError, RunLockedE
 from skillfactory.flow import Completion, Request, failed
 from skillfactory.ledger import Ledger
 from skillfactory.records import Stop
-from skillfactory.run import IN_VAIN
 from skillfactory.rundir import locked
 
 Model = Callable[[Request], str | Completion]
