@@ -1,8 +1,9 @@
 """Verifying in bulk: rows of facts or gold answers and of model texts in, the same rows with their grades out."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from skillfactory.errors import InputError
 from skillfactory.markup import final_answer
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Check, Grade, Question
-from skillfactory.rows import Row, appending, columns_of, count_rows, parsed_json, read_batches
+from skillfactory.rows import Batch, Row, appending, columns_of, count_rows, parsed_json, read_batches
 from skillfactory.tasks import resolve
 from skillfactory.tasks.base import Task
 
@@ -32,10 +33,17 @@ class Summary:
     bad_rows: Sequence[str]  # the first few, with their number (from 1, blank lines left out)
 
 
-def grade_file(path: str | Path, task: str | Task, output: str | Path, progress: Progress | None = None) -> Summary:
+Rows = list[Row | str]
+Spread = Callable[[Callable[[Rows], list[Row]], Iterable[Rows]], Iterable[list[Row]]]
+"""What `map` is: someone who does work on batches, and gives back what comes of it in their order."""
+
+
+def grade_file(
+    path: str | Path, task: str | Task, output: str | Path, progress: Progress | None = None, spread: Spread = map
+) -> Summary:
     """Grades every row of `path` into `output` (JSONL or Parquet, by their names) and says what came of it.
 
-    `task` is a task or the name of one without options.
+    `task` is a task or the name of one without options; `spread` does the grading, here or elsewhere (`cluster.crew`).
 
     A row holds `facts` (an object, or one as JSON text) or a gold `answer` (with its `question`, if there is one), and
     `candidate` (a bare answer) or `response` (a whole text, of which the final answer counts). Out come all its columns and
@@ -51,10 +59,9 @@ def grade_file(path: str | Path, task: str | Task, output: str | Path, progress:
     progress.begin("grade", "rows", total)
     try:
         with appending(path, output, ADDED, texts=COLUMNS) as write:
-            for batch in read_batches(path, COLUMNS):
-                if tally.rows == 0:
-                    _check_columns(path, columns_of(batch))
-                graded = [_graded(task, row) for row in batch.rows]
+            waiting: deque[Batch] = deque()
+            for graded in spread(partial(_all_graded, task), _asked(path, waiting)):
+                batch = waiting.popleft()
                 tally.add(graded)
                 write(batch, graded)
                 progress.advance(len(graded))
@@ -63,6 +70,19 @@ def grade_file(path: str | Path, task: str | Task, output: str | Path, progress:
     finally:
         progress.end()
     return Summary(tally.rows, dict(tally.checks), dict(tally.reasons.most_common()), tuple(tally.bad_rows))
+
+
+def _asked(path: Path, waiting: deque[Batch]) -> Iterator[Rows]:
+    """What is to be graded of each batch; the whole ones are put into `waiting`."""
+    for number, batch in enumerate(read_batches(path, COLUMNS)):
+        if number == 0:
+            _check_columns(path, columns_of(batch))
+        waiting.append(batch)
+        yield [row if isinstance(row, str) else {name: row[name] for name in COLUMNS if name in row} for row in batch.rows]
+
+
+def _all_graded(task: Task, rows: Rows) -> list[Row]:
+    return [_graded(task, row) for row in rows]
 
 
 class _Tally:

@@ -19,7 +19,7 @@ from rawdata import PREFIX, REFLECTIONS, VARIANTS, raw_rows, write
 
 from skillfactory.build import BuildConfig, BuildSummary, build
 from skillfactory.build.assemble import Words
-from skillfactory.build.parallel import Crew
+from skillfactory.build.parallel import Processes
 from skillfactory.build.released import RawReader, Wanted, row_groups
 from skillfactory.build.sources import RawSource
 from skillfactory.build.unit import Builder, Counts
@@ -451,12 +451,12 @@ def dying(unit: int) -> int:
 
 
 def test_an_error_in_a_worker_ends_the_work_whatever_it_is() -> None:
-    with Crew(1, "json") as crew:
+    with Processes(1, "json") as crew:
         with pytest.raises((UnportableError, RuntimeError), match="no luck"):
             list(crew.each(failing, 40))
         assert sorted(crew.each(abs, 40)) == list(range(40))  # the crew is as good as new
     for size in (1, 2):
-        with Crew(size, "json") as crew, pytest.raises(RuntimeError, match="worker processes died"):
+        with Processes(size, "json") as crew, pytest.raises(RuntimeError, match="worker processes died"):
             list(crew.each(slow_dying, 4))
 
 

@@ -4,13 +4,15 @@ The work is cut into units that depend on the input alone, so the output has the
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skillfactory.build.parallel import Crew
+from skillfactory.build.parallel import Crew, Processes
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
+from skillfactory.machines import Workers
 from skillfactory.progress import Progress, Silent
 
 
@@ -58,6 +60,7 @@ class BuildConfig:
         metadata={"help": "your own phrases, a YAML file with the six kinds, or brief", "shown": "the shipped ones"},
     )
     overwrite: bool = field(default=False, metadata={"help": "replace what an earlier build with other settings wrote"})
+    machines: Workers = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.tokenizer is None:
@@ -68,6 +71,8 @@ class BuildConfig:
                 raise ConfigError(f"{name}: expected a number above 0, not {value}")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise ConfigError(f"seed: expected a number from 0 to 2^63 - 1, not {self.seed}")
+        if self.machines.on is not None and self.workers > 1:
+            raise ConfigError(f"workers: {self.workers} processes of this machine can't help a cluster; with on, say actors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,16 @@ class BuildSummary:
         }
 
 
-def build(config: BuildConfig, progress: Progress | None = None) -> BuildSummary:
+def build(config: BuildConfig, progress: Progress | None = None, crew: Crew | None = None) -> BuildSummary:
     """Builds traces into `config.output`: traces/ and drops/ as Parquet, build.json, and a card that `datasets` reads.
 
-    The bytes depend on the inputs and the settings alone, not on `workers`. Errors: InputError for inputs that can't be
-    read and for an output that holds something else, ConfigError for layouts and settings.
+    The bytes depend on the inputs and the settings alone, not on who builds: `config.workers` processes, or `crew`, such as
+    `cluster.crew.hired` makes one of `config.machines`. Errors: InputError for inputs that can't be read and for an output that
+    holds something else, ConfigError for layouts and settings.
     """
-    with Crew(config.workers - 1, "skillfactory.build.stage") as crew:
+    if crew is None and config.machines.on is not None:
+        raise ConfigError(f"on: '{config.machines.on}' needs a crew; skillfactory.cluster.crew.hired makes one")
+    with Processes(config.workers - 1, "skillfactory.build.stage") if crew is None else nullcontext(crew) as hands:
         from skillfactory.build.stage import run  # loads Arrow and numpy, as the crew does at the same time
 
-        return run(config, crew, progress or Silent())
+        return run(config, hands, progress or Silent())

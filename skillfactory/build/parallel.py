@@ -1,4 +1,4 @@
-"""Units of work over processes: this one and a crew of spawned ones take the next unit until none is left."""
+"""Units of work and who does them: this process and a crew of spawned ones, or whatever else is a `Crew`."""
 
 import importlib
 import pickle
@@ -9,12 +9,19 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 R = TypeVar("R")
 
 
-class Crew:
+class Crew(Protocol):
+    """Whoever takes units until none is left."""
+
+    def each(self, work: Callable[[int], R], units: int) -> Iterator[R]:
+        """The results of `work(0)` … `work(units - 1)`, in any order; an error in one of them is raised here."""
+
+
+class Processes:
     """Processes that help this one. They load `module` at once, while this one does the same."""
 
     def __init__(self, size: int, module: str) -> None:
@@ -28,7 +35,7 @@ class Crew:
             for child in self._children:
                 child.start()
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "Processes":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -95,12 +102,12 @@ def _child(module: str, orders: Any, taken: Any, results: Any) -> None:
             try:
                 results.put(([work(unit)], None, 0))
             except Exception as error:  # noqa: BLE001 - raised again in the parent process
-                results.put(([], _portable(error), 0))
+                results.put(([], portable(error), 0))
                 break
         results.put(([], None, 1))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """`error`, or what it says if it can't be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))

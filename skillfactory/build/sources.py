@@ -8,8 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
-
 from skillfactory.build.assemble import FullPool
 from skillfactory.build.regroup import COLUMNS, json_rows, parquet_rows, regroup
 from skillfactory.build.released import RawReader, RowGroup, Wanted, row_groups
@@ -17,6 +15,7 @@ from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
+from skillfactory.places import files, is_remote, is_url, parquet, place, reach
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import derive
 
@@ -88,7 +87,7 @@ class RunSource:
         notes: list[str] = []
         for run in runs:
             state = json.loads((run / "run.json").read_text("utf-8"))
-            there = sorted((run / "questions").glob("part-*.parquet"))
+            there = files(run / "questions", "part-*.parquet")
             current = [part for part in there if _stamp(run, part.name) == state["stamp"]]
             parts += [(run, part.name) for part in current]
             if len(current) < len(there) or not state["finished"]:
@@ -104,8 +103,8 @@ class RunSource:
 
     def size(self, unit: int) -> int:
         run, name = self.parts[unit]
-        rows: int = pq.ParquetFile(run / "attempts" / name).metadata.num_rows
-        return rows
+        with parquet(run / "attempts" / name) as file:
+            return int(file.metadata.num_rows)
 
     def pools(self, unit: int) -> Iterator[FullPool | Drop]:
         """A pool for every question of the part."""
@@ -124,23 +123,26 @@ class RunSource:
         for row in _rows(run / "reflections" / name, Reflection):
             reflection = Reflection(**row | {"verdict": Verdict(row["verdict"]), "stop": Stop(row["stop"])})
             reflections.setdefault(reflection.attempt_id, []).append(reflection)
-        for question in pq.read_table(run / "questions" / name, columns=["id", "prompt", "answer"]).to_pylist():
+        for question in _table(run / "questions" / name, ["id", "prompt", "answer"]):
             yield RunPool(question, attempts.get(question["id"], []), reflections)
 
 
 def _stamp(run: Path, name: str) -> str:
     """What a part says of the settings that made it; "" if its block was never finished."""
-    path = run / "completions" / name
-    about = pq.read_schema(path).metadata or {} if path.exists() else {}
-    stamp: str = about.get(b"stamp", b"").decode()
-    return stamp
+    try:
+        with parquet(run / "completions" / name) as file:
+            stamp: bytes = (file.schema_arrow.metadata or {}).get(b"stamp", b"")
+    except FileNotFoundError:
+        return ""
+    return stamp.decode()
 
 
 def _refuse_twins(parts: Sequence[tuple[Path, str]]) -> None:
     """An error if a question is in two runs: its attempts, and so its traces, would share their ids."""
     seen: dict[int, Path] = {}
     for run, name in parts if len({run for run, _ in parts}) > 1 or len(set(parts)) < len(parts) else ():
-        for question in pq.read_table(run / "questions" / name, columns=["id"]).column(0).to_pylist():
+        for row in _table(run / "questions" / name, ["id"]):
+            question = row["id"]
             other = seen.setdefault(derive(0, question), run / name)
             if other != run / name or parts.count((run, name)) > 1:
                 raise InputError(
@@ -159,7 +161,13 @@ def _wanted(run: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path, record: type) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=[field.name for field in fields(record)]).to_pylist()
+    return _table(path, [field.name for field in fields(record)])
+
+
+def _table(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a part, some columns of them."""
+    with parquet(path) as file:
+        rows: list[dict[str, Any]] = file.read(list(columns)).to_pylist()
     return rows
 
 
@@ -205,12 +213,16 @@ def open_source(inputs: Sequence[str], wanted: Wanted) -> "Source | Unordered":
     """The source that the inputs make: run directories, or raw data as folders, Parquet or JSON-lines files, or Hub ids."""
     if not inputs:
         raise InputError("expected an input: a run directory, a folder or files of raw data, or a Hub id (NAME/DATASET)")
-    paths = [_local(text) for text in inputs]
+    paths = [_brought(text) for text in inputs]
     runs = [path for path in paths if (path / "run.json").is_file()]
     if runs and len(runs) < len(paths):
         raise InputError("run directories and raw data can't be mixed in one build; build them one after the other")
     if runs:
         return RunSource.open(runs, wanted.variants)
+    if any(map(is_remote, paths)):
+        raise InputError(
+            f"{next(filter(is_remote, paths))}: no run.json there; raw data is read from this machine: copy it first"
+        )
     files = [file for path in paths for file in _files(path)]
     if any(file.suffix != ".parquet" for file in files):
         return Unordered(tuple(files), wanted)
@@ -239,8 +251,11 @@ class Unordered:
         return RawSource.cut(RawReader(sorted_groups, wanted), sorted_groups)
 
 
-def _local(text: str) -> Path:
-    """A local path; data sets of the Hub are brought to the local cache first."""
+def _brought(text: str) -> Path:
+    """A path, or a place elsewhere; data sets of the Hub are brought to the local cache first."""
+    if is_url(text):
+        reach(folder := place(text))
+        return folder
     path = Path(text)
     if path.exists() and not text.startswith("hub:"):
         return path

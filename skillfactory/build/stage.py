@@ -42,7 +42,7 @@ def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
 def _settings(config: BuildConfig) -> dict[str, Any]:
     """What the output depends on, as JSON-safe values; phrases and skills of one's own by a hash of their words and files."""
     values = dump(config)
-    for name in ("output", "workers", "overwrite"):
+    for name in ("output", "workers", "overwrite", "machines"):
         del values[name]
     words = asdict(load_phrases(config.phrases)).values()
     own = sources(*(name for layout in _draw(config).layouts for name in layout.skills))

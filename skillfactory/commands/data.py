@@ -10,6 +10,7 @@ from skillfactory.commands.base import Command, Result
 from skillfactory.config import settings
 from skillfactory.errors import ConfigError
 from skillfactory.funnel import Funnel
+from skillfactory.machines import Workers
 from skillfactory.progress import Progress
 from skillfactory.values import describe, shown
 
@@ -73,13 +74,20 @@ class GradeConfig:
     task: str = field(metadata={"help": "the task whose verifier grades, or module:object", "metavar": "NAME"})
     output: Path = field(metadata={"help": "the rows with their grades, JSONL or Parquet", "metavar": "FILE"})
     option: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "an option of the task"})
+    machines: Workers = field(default_factory=Workers)
 
 
 def _grade(config: GradeConfig, progress: Progress) -> Result:
     from skillfactory.grade import grade_file
     from skillfactory.tasks import resolve
 
-    return Graded(config.output, grade_file(config.file, resolve(config.task, config.option), config.output, progress))
+    task = resolve(config.task, config.option)
+    if config.machines.on is None:
+        return Graded(config.output, grade_file(config.file, task, config.output, progress))
+    from skillfactory.cluster.crew import hired
+
+    with hired(config.machines) as crew:
+        return Graded(config.output, grade_file(config.file, task, config.output, progress, crew.map))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,12 @@ def _build_config() -> type[Any]:
 def _build(config: Any, progress: Progress) -> Result:
     from skillfactory.build import build
 
-    return build(config, progress)
+    if config.machines.on is None:
+        return build(config, progress)
+    from skillfactory.cluster.crew import hired
+
+    with hired(config.machines) as crew:
+        return build(config, progress, crew)
 
 
 def _show_build(summary: Any) -> Iterator[str]:
