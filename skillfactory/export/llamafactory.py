@@ -7,17 +7,36 @@ from typing import Any
 import yaml
 
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written, model_from
+from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
 NAME = "skillfactory"
+CHECK = Path(__file__).with_name("llamafactory_check.py")
 DATASET: dict[str, Any] = {
     "file_name": "data",
     "formatting": "sharegpt",
     "columns": {"messages": "conversations"},
     "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
 }
+DEEPSPEED: dict[str, Any] = {
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "zero_allow_untested_optimizer": True,
+    "bf16": {"enabled": "auto"},
+    "zero_optimization": {
+        "stage": 3,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+}
+"""Weights, gradients and the optimizer's state shared out over the GPUs; "auto" is what sft.yaml says."""
 
 
 def recipe(model: str, template: str, limit: int) -> dict[str, Any]:
@@ -51,13 +70,19 @@ def recipe(model: str, template: str, limit: int) -> dict[str, Any]:
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `dataset_info.json`, `sft.yaml` and a README; refuses traces that LLaMA-Factory would cut."""
+    """Writes `data/`, `dataset_info.json`, `sft.yaml`, `deepspeed.json`, `check.py` and a README.
+
+    Refuses traces that LLaMA-Factory would cut, and masks, for which it has no form.
+    """
+    refuse_mask(config, "LLaMA-Factory")
     limit = config.context
     lengths = check_lengths(source, limit, config.drop_long, "LLaMA-Factory")
     written = write_parts(source, folder / "data", Shape("conversations", limit=limit), progress)
     (folder / "dataset_info.json").write_text(json.dumps({NAME: DATASET}, indent=2) + "\n", "utf-8")
     options = yaml.safe_dump(recipe(model_from(config), config.template, limit), sort_keys=False)
     (folder / "sft.yaml").write_text(options, "utf-8")
+    (folder / "deepspeed.json").write_text(json.dumps(DEEPSPEED, indent=2) + "\n", "utf-8")
+    (folder / "check.py").write_text(CHECK.read_text("utf-8"), "utf-8")
     notes = length_note(lengths, limit)
     (folder / "README.md").write_text(card(_body(written, limit, notes)), "utf-8")
     return Written(written, dropped(source, written), notes)
@@ -65,12 +90,29 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
 
 def _body(written: int, limit: int, notes: tuple[str, ...]) -> str:
     warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
-    return (
-        f"# Silver traces for LLaMA-Factory\n\n{written:,} rows. In this folder:\n\n"
-        "```sh\nllamafactory-cli train sft.yaml\n```\n\n"
-        "`sft.yaml` is full fine-tuning with the paper's settings. Its `template` must be the model's; the template of "
-        "a reasoning model may rewrite what stands in `<think>`. LLaMA-Factory cuts rows over `cutoff_len` without a word: "
-        f"such a row loses its answer and its end token. No row that was counted is longer than {limit:,} tokens.\n{warnings}\n"
-        "The keys were compared with the source of LLaMA-Factory 0.9.5 (transformers 4.55 to 5.6); no training run with it "
-        "stands behind this file. On a CPU add `use_cpu: true`; where `model` isn't empty, `overwrite_output_dir: true`.\n"
-    )
+    return f"""# Silver traces for LLaMA-Factory
+
+{written:,} rows. In this folder:
+
+```sh
+pip install llamafactory==0.9.5
+python check.py
+llamafactory-cli train sft.yaml
+```
+
+`sft.yaml` is full fine-tuning with the paper's settings. `check.py` compares the tokens of every row as LLaMA-Factory makes
+them with what the model's own chat template gives, and says what is trained: a `template` that isn't the model's, or one that
+cuts or rewrites what stands in `<think>`, is found there and not after the training. Without the key `template`, LLaMA-Factory
+takes the chat template of the model's tokenizer apart. It cuts rows over `cutoff_len` without a word: such a row loses its
+answer and its end token. No row that was counted is longer than {limit:,} tokens.
+{warnings}
+- On a CPU add `use_cpu: true` to `sft.yaml` (the package's torchaudio must be one for CPUs).
+- Over several GPUs with DeepSpeed: `pip install deepspeed` and add `deepspeed: deepspeed.json` (ZeRO stage 3).
+- Where `model` isn't empty, add `overwrite_output_dir: true`.
+
+LLaMA-Factory has no way to leave wrong attempts out of the loss: for that use the targets `axolotl` or `tokens`, or
+`skillfactory sft --mask wrong`.
+
+Checked with LLaMA-Factory 0.9.5, transformers 5.6.0, trl 0.24.0 and torch 2.13.0: its command trained a small model on a CPU.
+`deepspeed.json` was not run: it needs GPUs.
+"""

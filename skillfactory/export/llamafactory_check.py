@@ -1,0 +1,60 @@
+"""Whether LLaMA-Factory makes of the rows beside this script what the model's own chat template makes of them.
+
+    python check.py [sft.yaml]
+
+Prints what is trained; exits with 1 if the tokens of a row differ, or if a row is longer than `cutoff_len` and would be cut.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Reads the recipe, encodes every row both ways, says what it found."""
+    import yaml
+    from datasets import load_dataset
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+    from transformers import AutoTokenizer
+
+    said = yaml.safe_load((HERE / (sys.argv[1] if len(sys.argv) > 1 else "sft.yaml")).read_text("utf-8"))
+    name = said["model_name_or_path"]
+    model = str(HERE / name) if (HERE / name).exists() else name
+    own, theirs = AutoTokenizer.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    if not own.chat_template:
+        raise SystemExit(f"{model} has no chat template to compare with: look at LLaMA-Factory's with the key `template`")
+    template = get_template_and_fix_tokenizer(theirs, DataArguments(template=said.get("template")))
+    rows = load_dataset("parquet", data_files=str(HERE / "data" / "*.parquet"), split="train")
+    told = counted(rows, own, theirs, template, said["cutoff_len"])
+    if told["other"] or told["long"]:
+        print(f"{told['other']:,} of {len(rows):,} rows have other tokens than the model's chat template gives them", end="")
+        print(f", {told['long']:,} are longer than {said['cutoff_len']:,} tokens and would be cut")
+        if told["first"]:
+            print("the first that differs:", *told["first"], sep="\n")
+        raise SystemExit(1)
+    share = told["trained"] / told["tokens"]
+    print(f"{len(rows):,} rows have the tokens of the model's chat template; {share:.1%} of {told['tokens']:,} are trained")
+
+
+def counted(rows: Any, own: Any, theirs: Any, template: Any, limit: int) -> dict[str, Any]:
+    """Rows with other tokens than `own`'s chat template gives, rows that are too long, tokens, and those that are trained."""
+    told: dict[str, Any] = {"other": 0, "long": 0, "tokens": 0, "trained": 0, "first": None}
+    for row in rows:
+        turns = row["conversations"]
+        wanted = own.apply_chat_template(turns, tokenize=True, return_dict=False)
+        ((prompt, response),) = template.encode_multiturn(theirs, turns, None, None)
+        found = prompt + response
+        told["long"] += len(found) > limit
+        told["tokens"] += len(found)
+        told["trained"] += len(response)
+        if found != wanted:
+            told["other"] += 1
+            told["first"] = told["first"] or ("model: " + repr(own.decode(wanted)), "theirs: " + repr(own.decode(found)))
+    return told
+
+
+if __name__ == "__main__":
+    main()
