@@ -1,15 +1,19 @@
 """The table of silver traces: its schema, and rows to columns."""
 
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skillfactory.places import is_remote, remove, replacing
 from skillfactory.records import Drop, Segment, Trace
 
 _SEGMENT = [
@@ -57,37 +61,23 @@ class Row:
     tokens: int | None
 
 
-class TraceWriter:
-    """Writes rows to a Parquet file, which appears whole at the end, and only if there is a row."""
+@contextmanager
+def drafted(path: Path) -> Iterator[Path | BinaryIO]:
+    """Where to write a file that appears at `path` when the block ends, or not at all.
 
-    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
-        self._path, self._draft, self._schema = path, path.with_suffix(".tmp"), schema
-        self._rows: list[Row] = []
-        self._writer: pq.ParquetWriter | None = None
-        self.size = 0  # characters held
-
-    def add(self, row: Row) -> None:
-        """Holds a row until the next flush."""
-        self._rows.append(row)
-        self.size += len(row.text)
-
-    def flush(self, random: Random) -> None:
-        """Writes the rows held as one row group, shuffled, so that a question's traces don't stand together."""
-        if self._rows:
-            random.shuffle(self._rows)
-            if self._writer is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = open_writer(self._draft, self._schema)
-            self._writer.write_table(trace_table(self._rows, self._schema))
-        self._rows, self.size = [], 0
-
-    def close(self) -> None:
-        """Puts the file in its place; what an earlier build wrote there is gone in any case."""
-        if self._writer is None:
-            self._path.unlink(missing_ok=True)
-            return
-        self._writer.close()
-        self._draft.replace(self._path)
+    Of several processes that write the same file, such as one which was taken for dead, none disturbs another's.
+    """
+    if is_remote(path):
+        with replacing(path) as file:
+            yield file
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 _REPEATED = [
@@ -100,18 +90,67 @@ _REPEATED = [
 ]
 
 
-def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet writer for traces, of `SCHEMA` or `WITH_SKILLS`."""
-    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_REPEATED)
+def open_writer(path: Path | BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet writer for traces, of `SCHEMA` or `WITH_SKILLS`, or for drops."""
+    repeated = True if schema is DROPS else _REPEATED
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
+
+
+class _Table:
+    """A Parquet file that is begun with its first rows, and appears whole when it is closed."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        self._open = ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        if self._writer is None:
+            draft = self._open.enter_context(drafted(self._path))
+            self._writer = self._open.enter_context(open_writer(draft, self._schema))
+        self._writer.write_table(table)
+
+    def close(self) -> bool:
+        """Puts the file in its place and says whether there is one."""
+        self._open.close()
+        return self._writer is not None
+
+
+class TraceWriter:
+    """Writes rows to a Parquet file, which appears whole at the end, and only if there is a row."""
+
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+        self._path, self._schema = path, schema
+        self._rows: list[Row] = []
+        self._file = _Table(path, schema)
+        self.size = 0  # characters held
+
+    def add(self, row: Row) -> None:
+        """Holds a row until the next flush."""
+        self._rows.append(row)
+        self.size += len(row.text)
+
+    def flush(self, random: Random) -> None:
+        """Writes the rows held as one row group, shuffled, so that a question's traces don't stand together."""
+        if self._rows:
+            random.shuffle(self._rows)
+            self._file.write(trace_table(self._rows, self._schema))
+        self._rows, self.size = [], 0
+
+    def close(self) -> bool:
+        """Puts the file in its place and says whether there is one; what an earlier build wrote there is gone in any case."""
+        if not self._file.close():
+            remove(self._path)
+            return False
+        return True
 
 
 class DropWriter:
     """Writes drops to a Parquet file, which appears whole at the end, and only if there is a drop."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._draft = path, path.with_suffix(".tmp")
         self._drops: list[Drop] = []
-        self._writer: pq.ParquetWriter | None = None
+        self._file = _Table(path, DROPS)
 
     def add(self, drop: Drop) -> None:
         """Writes a drop, sooner or later."""
@@ -119,20 +158,15 @@ class DropWriter:
         if len(self._drops) == _DROPS_HELD:
             self._flush()
 
-    def close(self) -> None:
-        """Puts the file in its place."""
+    def close(self) -> bool:
+        """Puts the file in its place and says whether there is one."""
         if self._drops:
             self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            self._draft.replace(self._path)
+        return self._file.close()
 
     def _flush(self) -> None:
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._draft, DROPS, compression="zstd")
         columns = [pa.array([getattr(drop, name) for drop in self._drops], pa.string()) for name in DROPS.names]
-        self._writer.write_table(pa.table(columns, schema=DROPS))
+        self._file.write(pa.table(columns, schema=DROPS))
         self._drops = []
 
 

@@ -212,6 +212,8 @@ def test_units_may_cut_questions_anywhere(tmp_path: Path) -> None:
     groups = row_groups([str(tmp_path / "raw.parquet")], Wanted())
     spans = tuple((k, k + 1) for k in range(len(groups)))
     source = RawSource(RawReader(groups, Wanted()), spans)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "build.json").write_text("{}")  # says that this is where a build writes
     builder = Builder(source, Draw.read(["*C_full"]), Words(load_phrases()), 0, tmp_path / "out")
     counts = Counts()
     for unit in range(len(spans)):

@@ -23,12 +23,12 @@ class BuildConfig:
     inputs: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "run directories, or released raw data: folders, Parquet or JSONL files, a Hub id (hub:NAME)",
+            "help": "run directories, or released raw data: folders, Parquet or JSONL files, a Hub id (hub:NAME); URLs too",
             "positional": True,
             "metavar": "INPUT",
         },
     )
-    output: Path = field(default=Path("traces"), metadata={"help": "the directory to write"})
+    output: Path = field(default=Path("traces"), metadata={"help": "the directory to write", "remote": True})
     layout: tuple[str, ...] = field(
         default=(),
         metadata={

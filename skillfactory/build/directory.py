@@ -2,24 +2,26 @@
 
 import json
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from skillfactory import __version__
 from skillfactory.errors import InputError, RunLockedError
+from skillfactory.places import files, is_remote, make_folder, names, parquet, put, read, remove
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
-from skillfactory.traces import DROPS, SCHEMA, DropWriter, open_writer
+from skillfactory.traces import DROPS, SCHEMA, DropWriter, drafted, open_writer
 
 _LOCK = ".lock"
+_PATIENCE = 120  # seconds until a file that another machine wrote is in sight here; folders shared by NFS take up to 60
 _TABLES = {"traces": SCHEMA, "drops": DROPS}
 
 
@@ -27,7 +29,7 @@ _TABLES = {"traces": SCHEMA, "drops": DROPS}
 def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
     """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there."""
     _check(directory, settings, overwrite)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     lock = FileLock(directory / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -44,8 +46,9 @@ def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iter
 
 def _check(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     path = directory / "build.json"
-    if path.is_file():
-        state = json.loads(path.read_text("utf-8"))
+    written = read(path) if is_remote(path) else path.read_bytes() if path.is_file() else None
+    if written is not None:
+        state = json.loads(written)
         before = state["settings"]
         changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if changed and state["finished"] and not overwrite:
@@ -53,14 +56,39 @@ def _check(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Non
                 f"{directory}: holds a build with other settings ({', '.join(changed)}); "
                 "choose another --output or add --overwrite"
             )
-    elif directory.exists() and any(entry.name != _LOCK for entry in directory.iterdir()):
+    elif set(names(directory)) - {_LOCK}:
         raise InputError(f"{directory}: not empty, and no build.json says that a build wrote it; choose another --output")
 
 
 def clear(directory: Path) -> None:
     """Removes the tables of an earlier build."""
     for name in _TABLES:
-        shutil.rmtree(directory / name, ignore_errors=True)
+        empty(directory / name)
+
+
+def empty(folder: Path) -> None:
+    """Removes a folder of files."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for name in names(folder):
+        remove(folder / name)
+
+
+def settle(directory: Path, written: Sequence[str]) -> None:
+    """Removes the drafts of workers that were lost; InputError if a file that one has `written` doesn't come into sight."""
+    deadline = time.monotonic() + _PATIENCE
+    while missing := {*written} - {f"{table}/{name}" for table in _TABLES for name in names(directory / table)}:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{directory}: {len(missing)} files that workers wrote are not in sight here, such as {min(missing)}; "
+                "the output must be a folder that all machines share, or a URL"
+            )
+        time.sleep(1)
+    for table in _TABLES:
+        for name in names(directory / table):
+            if f"{table}/{name}" not in written:
+                remove(directory / table / name)
 
 
 def describe(directory: Path, settings: Mapping[str, Any], summary: Mapping[str, Any] | None) -> None:
@@ -74,13 +102,16 @@ def describe(directory: Path, settings: Mapping[str, Any], summary: Mapping[str,
 
 
 def _write(path: Path, text: str) -> None:
+    if is_remote(path):
+        put(path, text.encode())
+        return
     draft = path.with_suffix(".tmp")
     draft.write_text(text, "utf-8")
     draft.replace(path)
 
 
 def _card(directory: Path, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    present = [name for name in _TABLES if any((directory / name).glob("*.parquet"))]
+    present = [name for name in _TABLES if files(directory / name, "*.parquet")]
     configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in present)
     head = f"---\nconfigs:\n{configs}---\n\n" if present else ""
     counts = "".join(f"| `{layout}` | {count:,} |\n" for layout, count in summary["traces"].items())
@@ -101,7 +132,7 @@ def _card(directory: Path, settings: Mapping[str, Any], summary: Mapping[str, An
 
 def keep_some(directory: Path, limit: int, seed: int) -> Counter[str]:
     """Keeps `limit` traces, drawn at random by their ids, and gives back how many of each layout went."""
-    parts = sorted((directory / "traces").glob("*.parquet"))
+    parts = files(directory / "traces", "*.parquet")
     ranks = [_ranks(part, seed) for part in parts]
     every = np.concatenate(ranks) if ranks else np.array([], np.uint64)
     if len(every) <= limit:
@@ -119,7 +150,8 @@ def keep_some(directory: Path, limit: int, seed: int) -> Counter[str]:
 
 
 def _ranks(part: Path, seed: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
-    ids = pq.read_table(part, columns=["trace_id"]).column(0).to_pylist()
+    with parquet(part) as file:
+        ids = file.read(["trace_id"]).column(0).to_pylist()
     return np.array([derive(seed, "limit", trace_id) for trace_id in ids], np.uint64)
 
 
@@ -127,11 +159,12 @@ def _filter(part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tup
     """Rewrites a part without the traces that aren't kept; gives back their ids and layouts."""
     gone: list[tuple[str, str]] = []
     if not kept.any():
-        table = pq.read_table(part, columns=["trace_id", "layout"])
-        part.unlink()
+        with parquet(part) as file:
+            table = file.read(["trace_id", "layout"])
+        remove(part)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    draft, start = part.with_suffix(".tmp"), 0
-    with pq.ParquetFile(part) as file, open_writer(draft, file.schema_arrow) as writer:
+    start = 0
+    with parquet(part) as file, drafted(part) as draft, open_writer(draft, file.schema_arrow) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             mask = pa.array(kept[start : start + len(table)])
@@ -139,5 +172,4 @@ def _filter(part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tup
             out = table.filter(pa.compute.invert(mask)).select(["trace_id", "layout"])
             gone += zip(*(column.to_pylist() for column in out.columns), strict=True)
             writer.write_table(table.filter(mask))
-    draft.replace(part)
     return gone

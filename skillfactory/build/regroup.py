@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 from skillfactory.build.columns import decoded
 from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, Wanted, question_id
 from skillfactory.errors import InputError
+from skillfactory.places import is_remote, make_folder
+from skillfactory.traces import drafted
 
 PARTITION_BYTES = 32 << 20
 _ROWS = 2000  # held at a time
@@ -116,12 +119,23 @@ def _whole(value: Any) -> Any:
 
 
 def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[str]:
-    """The paths of scratch Parquet files that hold `rows` (about `size` bytes of them), each question's together."""
-    scratch.mkdir(parents=True, exist_ok=True)
+    """The paths of scratch Parquet files that hold `rows` (about `size` bytes of them), each question's together.
+
+    If `scratch` is elsewhere, the partitions stay on this machine, in its folder for temporary files, until they are sorted.
+    """
     count = max(1, -(-size // PARTITION_BYTES))
     if count > 4096:
         raise InputError(f"{size >> 30} GiB of rows in no order are too much to regroup; sort them by question first")
-    paths = [scratch / f"rows-{k:04d}.arrow" for k in range(count)]
+    make_folder(scratch)
+    if not is_remote(scratch):
+        return [str(_sorted(path, scratch)) for path in _partitions(rows, count, scratch)]
+    with TemporaryDirectory(prefix="skillfactory-") as local:
+        return [str(_sorted(path, scratch)) for path in _partitions(rows, count, Path(local))]
+
+
+def _partitions(rows: Iterable[dict[str, Any]], count: int, folder: Path) -> list[Path]:
+    """The rows in so many files, each question's in one of them."""
+    paths = [folder / f"rows-{k:04d}.arrow" for k in range(count)]
     writers = [pa.ipc.new_file(path, _SCRATCH, options=pa.ipc.IpcWriteOptions(compression="zstd")) for path in paths]
     held: list[list[dict[str, Any]]] = [[] for _ in range(count)]
     waiting = 0
@@ -135,7 +149,7 @@ def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[st
     _spill(held, writers)
     for writer in writers:
         writer.close()
-    return [str(_sorted(path)) for path in paths]
+    return paths
 
 
 def _spill(held: list[list[dict[str, Any]]], writers: Sequence[Any]) -> None:
@@ -145,8 +159,8 @@ def _spill(held: list[list[dict[str, Any]]], writers: Sequence[Any]) -> None:
             rows.clear()
 
 
-def _sorted(path: Path) -> Path:
-    """A Parquet file with the rows of a partition, questions in order of their first row."""
+def _sorted(path: Path, folder: Path) -> Path:
+    """A Parquet file in `folder` with the rows of a partition, questions in order of their first row."""
     with pa.ipc.open_file(path) as reader:
         table = reader.read_all()
     first: dict[tuple[str | None, str | None], int] = {}
@@ -155,8 +169,8 @@ def _sorted(path: Path) -> Path:
     for key, place in zip(keys, order, strict=True):
         first.setdefault(key, place)
     indices = sorted(range(len(keys)), key=lambda k: (first[keys[k]], order[k]))
-    out = path.with_suffix(".parquet")
-    with pq.ParquetWriter(out, _SCRATCH, compression="zstd") as writer:
+    out = folder / f"{path.stem}.parquet"
+    with drafted(out) as draft, pq.ParquetWriter(draft, _SCRATCH, compression="zstd") as writer:
         for start in range(0, len(indices), _ROWS):
             writer.write_table(table.take(pa.array(indices[start : start + _ROWS], pa.int64())))
     path.unlink()

@@ -18,6 +18,7 @@ from skillfactory.errors import InputError
 from skillfactory.layouts import Fit
 from skillfactory.markup import final_answer, verdict
 from skillfactory.patterns import Want
+from skillfactory.places import is_remote, opened, parquet, place
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import digest
 
@@ -215,11 +216,11 @@ def row_groups(paths: Sequence[str], wanted: Wanted) -> list[RowGroup]:
     groups = []
     for path in paths:
         try:
-            file = pq.ParquetFile(path)
+            with parquet(place(path)) as file:
+                names, meta = file.schema_arrow.names, file.metadata
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: not a readable Parquet file ({error})") from error
-        Columns.find(file.schema_arrow.names, wanted, path)
-        meta = file.metadata
+        Columns.find(names, wanted, path)
         found = (meta.row_group(k) for k in range(meta.num_row_groups))
         groups += [RowGroup(path, k, group.num_rows, group.total_byte_size) for k, group in enumerate(found) if group.num_rows]
     return groups
@@ -276,7 +277,8 @@ class RawReader:
 
     def _file(self, path: str) -> tuple[pq.ParquetFile, Columns]:
         if self._open is None or self._open[0] != path:
-            file = pq.ParquetFile(path)
+            where = place(path)
+            file = pq.ParquetFile(opened(where) if is_remote(where) else where)
             self._open = path, file, Columns.find(file.schema_arrow.names, self.wanted, path)
         return self._open[1:]
 

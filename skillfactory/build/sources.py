@@ -15,7 +15,7 @@ from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
-from skillfactory.places import files, is_remote, is_url, parquet, place, reach
+from skillfactory.places import files, is_url, parquet, place, reach
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import derive
 
@@ -67,8 +67,8 @@ class RawSource:
     def regroup(self, scratch: Path) -> "RawSource":
         """The same rows, each question's together."""
         reader = self.reader
-        files = tuple(Path(path) for path in dict.fromkeys(group.path for group in reader.groups))
-        return Unordered(files, reader.wanted).regroup(scratch)
+        data = tuple(place(path) for path in dict.fromkeys(group.path for group in reader.groups))
+        return Unordered(data, reader.wanted).regroup(scratch)
 
 
 @dataclass(slots=True)
@@ -219,14 +219,10 @@ def open_source(inputs: Sequence[str], wanted: Wanted) -> "Source | Unordered":
         raise InputError("run directories and raw data can't be mixed in one build; build them one after the other")
     if runs:
         return RunSource.open(runs, wanted.variants)
-    if any(map(is_remote, paths)):
-        raise InputError(
-            f"{next(filter(is_remote, paths))}: no run.json there; raw data is read from this machine: copy it first"
-        )
-    files = [file for path in paths for file in _files(path)]
-    if any(file.suffix != ".parquet" for file in files):
-        return Unordered(tuple(files), wanted)
-    groups = row_groups([str(file) for file in files], wanted)
+    data = [file for path in paths for file in _files(path)]
+    if any(file.suffix != ".parquet" for file in data):
+        return Unordered(tuple(data), wanted)
+    groups = row_groups([str(file) for file in data], wanted)
     if not groups:
         raise InputError(f"{inputs[0]}: the input holds no row")
     return RawSource.cut(RawReader(groups, wanted), groups)
@@ -254,8 +250,10 @@ class Unordered:
 def _brought(text: str) -> Path:
     """A path, or a place elsewhere; data sets of the Hub are brought to the local cache first."""
     if is_url(text):
-        reach(folder := place(text))
-        return folder
+        reach(there := place(text))
+        if there.exists():
+            return there
+        raise InputError(f"{text}: there is no such file or folder")
     path = Path(text)
     if path.exists() and not text.startswith("hub:"):
         return path
@@ -281,7 +279,7 @@ def _files(path: Path) -> list[Path]:
         if path.suffix not in kinds:
             raise InputError(f"{path}: expected a file that ends in .parquet or .jsonl")
         return [path]
-    every = sorted(file for file in path.rglob("*") if file.is_file())
+    every = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.parts)
     found = [file for file in every if file.suffix == ".parquet"]
     lines = [file for file in every if file.suffix == ".jsonl"]
     if found and lines:

@@ -1,14 +1,15 @@
 """The course of a build: source, units, counts, card."""
 
-import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 
 from skillfactory.build import BuildConfig, BuildSummary
 from skillfactory.build.assemble import Words
-from skillfactory.build.directory import claim, clear, describe, keep_some
+from skillfactory.build.directory import claim, clear, describe, empty, keep_some, settle
 from skillfactory.build.parallel import Crew
 from skillfactory.build.released import Wanted
 from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
@@ -17,6 +18,7 @@ from skillfactory.config import dump
 from skillfactory.curate import sources
 from skillfactory.funnel import Funnel
 from skillfactory.layouts import Draw
+from skillfactory.places import is_remote
 from skillfactory.progress import Progress
 from skillfactory.prompts import load_phrases
 from skillfactory.seeds import digest
@@ -57,7 +59,8 @@ def _draw(config: BuildConfig) -> Draw:
 
 def _build(source: Source | Unordered, config: BuildConfig, crew: Crew, progress: Progress) -> Counts:
     """Builds every unit, regrouped rows if need be, and keeps as many traces as are wanted."""
-    scratch = config.output / ".scratch"
+    near = is_remote(config.output) and config.machines.on is None  # no other machine needs what is regrouped
+    scratch = Path(mkdtemp(prefix="skillfactory-")) if near else config.output / ".scratch"
     try:
         if isinstance(source, Unordered):
             progress.begin("regroup", "rows")
@@ -70,7 +73,7 @@ def _build(source: Source | Unordered, config: BuildConfig, crew: Crew, progress
             source = source.regroup(scratch)
             counts = _run(source, config, crew, progress)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        empty(scratch)
         progress.end()
     if config.limit is not None:
         gone = keep_some(config.output, config.limit, config.seed or 0)
@@ -128,4 +131,5 @@ def _run(source: Source, config: BuildConfig, crew: Crew, progress: Progress) ->
     ids = np.concatenate(counts.ids) if counts.ids else np.array([], np.uint64)
     if len(np.unique(ids)) < len(ids):
         raise ScatteredError
+    settle(config.output, counts.files)
     return counts

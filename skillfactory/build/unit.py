@@ -1,6 +1,7 @@
 """One unit of a build: its pools planned, put into words, fitted to the length limit and written, with its counts."""
 
 import gc
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ import numpy as np
 from skillfactory.build.assemble import FullPool, Words, assemble
 from skillfactory.build.lengths import TokenCounter, refit
 from skillfactory.build.sources import Source
+from skillfactory.errors import InputError
 from skillfactory.layouts import Draw, Plan, plan
 from skillfactory.markup import render
 from skillfactory.records import Drop
 from skillfactory.seeds import derive, rng
 from skillfactory.traces import SCHEMA, WITH_SKILLS, DropWriter, Row, TraceWriter
 
+_SHARED = "; all machines must find inputs and output under the same names: in a shared folder, or at a URL"
 _FLUSH = 16 << 20  # characters of traces held before a row group is written
 
 
@@ -33,6 +36,7 @@ class Counts:
     lost_by_layout: Counter[str] = field(default_factory=Counter)
     variants: set[str] = field(default_factory=set)
     ids: list[np.ndarray] = field(default_factory=list)  # a hash of every question, 8 bytes each
+    files: list[str] = field(default_factory=list)  # written, by their names in the output
 
     def add(self, other: "Counts") -> None:
         self.attempts += other.attempts
@@ -42,6 +46,7 @@ class Counts:
         self.lost_by_layout += other.lost_by_layout
         self.variants |= other.variants
         self.ids += other.ids
+        self.files += other.files
 
 
 def _layout_of(drop: Drop, pool: FullPool) -> str:
@@ -82,9 +87,14 @@ class Builder:
         return self.__dict__ | {"_counter": None}  # a tokenizer is loaded where it is used
 
     def unit(self, number: int) -> Counts:
-        """Builds a unit and writes its part files; gives back its counts."""
-        with _no_collection():
-            return self._unit(number)
+        """Builds a unit and writes its part files; gives back its counts. InputError where input or output aren't in sight."""
+        if not (self.output / "build.json").is_file():
+            raise InputError(f"{self.output}: not in sight of {platform.node()}, which is to write there{_SHARED}")
+        try:
+            with _no_collection():
+                return self._unit(number)
+        except FileNotFoundError as error:
+            raise InputError(f"not in sight of {platform.node()}: {error}{_SHARED}") from error
 
     def _unit(self, number: int) -> Counts:
         counts = Counts()
@@ -116,8 +126,7 @@ class Builder:
                     if writer.size > _FLUSH:
                         writer.flush(random)
         writer.flush(random)
-        writer.close()
-        drops.close()
+        counts.files += [f"traces/{part}"] * writer.close() + [f"drops/{part}"] * drops.close()
         counts.ids.append(np.array(list(ids), np.uint64))
         return counts
 
