@@ -37,28 +37,34 @@ __all__ = [
 
 TARGETS: dict[str, str] = {
     "chat": "skillfactory.export.chat:export",
+    "hub": "skillfactory.export.hub:export",
     "llamafactory": "skillfactory.export.llamafactory:export",
     "tokens": "skillfactory.export.tokens:export",
     "trl": "skillfactory.export.trl:export",
+    "verl-sft": "skillfactory.export.verl_sft:export",
 }
 
 OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
     "verl": "skillfactory.export.verl:export",
 }
 
+SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any work; what it gives back uploads the folder
+
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {
-    "model": ("llamafactory", "tokens", "trl"),
+    "model": ("llamafactory", "tokens", "trl", "verl", "verl-sft"),
     "template": ("llamafactory",),
     "chat_template": ("tokens",),
-    "mask": ("tokens",),
+    "mask": ("tokens", "verl-sft"),
     "format": ("chat",),
     "provenance": ("chat",),
+    "upload": ("hub",),
 }
 
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
 OfQuestions = Callable[[Asks, Path, ExportConfig, Progress], Written]
+Send = Callable[[], tuple[str, ...]]
 
 
 def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
@@ -68,6 +74,7 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     tasks without a question; ConfigError for an unknown target.
     """
     progress = progress or Silent()
+    send = cast(Send, _imported(SENT[config.to])(config)) if config.to in SENT else None
     write = _of_questions(config, progress) if config.to in OF_QUESTIONS else _of_traces(config, progress)
     account: dict[str, Any] = {"target": config.to, "source": str(config.directory)}
     with claimed(config.folder, config.force, account) as folder:
@@ -79,7 +86,8 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
             raise InputError(f"no {funnel.unit.removesuffix('s')} is left to export: {_lost(written)}")
         account["funnels"] = [funnel.to_dict()]  # `claimed` writes the account when the folder is complete
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
-    return Summary(config.to, config.folder, funnel, files, (*written.notes, *_unused(config)))
+    notes = (*written.notes, *_unused(config))
+    return Summary(config.to, config.folder, funnel, files, (*notes, *send()) if send else notes)
 
 
 Write = Callable[[Path], tuple[Written, Funnel]]
@@ -133,13 +141,13 @@ def resolve(name: str) -> Target:
     return cast(Target, _imported(TARGETS.get(name, name)))
 
 
-def _imported(name: str) -> object:
+def _imported(name: str) -> Callable[..., object]:
     """What "module:function" names."""
     path, _, attribute = name.partition(":")
     try:
-        found: object = getattr(importlib.import_module(path), attribute)
+        found = getattr(importlib.import_module(path), attribute)
     except (ImportError, ValueError) as error:  # ValueError: no name before the colon
         raise ConfigError(f"the export target '{name}' can't be imported: {error}; {searched()}") from error
     except AttributeError as error:
         raise ConfigError(f"the export target '{name}' can't be imported: {error}") from error
-    return found
+    return cast(Callable[..., object], found)

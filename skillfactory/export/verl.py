@@ -128,7 +128,7 @@ def overrides(questions: int, config: ExportConfig) -> dict[str, str]:
         "data.filter_overlong_prompts": "true",
         "data.truncation": "error",
         "data.seed": f"{config.wanted.seed}",
-        "actor_rollout_ref.model.path": _model(config),
+        "actor_rollout_ref.model.path": model_override(config),
         f"{actor}.optim.lr": "1e-6",
         f"{actor}.ppo_mini_batch_size": f"{min(MINI_BATCH, prompts)}",
         f"{actor}.use_dynamic_bsz": "true",
@@ -156,7 +156,7 @@ def overrides(questions: int, config: ExportConfig) -> dict[str, str]:
     }
 
 
-def _model(config: ExportConfig) -> str:
+def model_override(config: ExportConfig) -> str:
     """The model as an override: a local one by its way from the folder, else its Hub id."""
     return f'"@HERE@/{model_from(config)}"' if Path(located(config.model)).exists() else f'"{config.model}"'
 

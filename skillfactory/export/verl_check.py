@@ -145,15 +145,12 @@ def data(config: Any) -> tuple[Any, Any]:
     """verl's own data sets of the training and the held-out questions."""
     import pyarrow.parquet as pq
     from verl.trainer.ppo.utils import create_rl_dataset
-    from verl.utils import hf_tokenizer
     from verl.utils.config import omega_conf_to_dataclass
-    from verl.utils.fs import copy_to_local
 
-    model = config.actor_rollout_ref.model
     try:
-        tokenizer = hf_tokenizer(copy_to_local(model.tokenizer_path or model.path))
+        model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     except (OSError, ValueError) as error:
-        fail(f"the tokenizer of {model.tokenizer_path or model.path} can't be read: {error}")
+        fail(f"verl can't read the model {config.actor_rollout_ref.model.path}: {error}")
     found = []
     for option in ("train_files", "val_files"):
         rows = 0
@@ -165,14 +162,14 @@ def data(config: Any) -> tuple[Any, Any]:
                 rows += file.metadata.num_rows
             if missing:
                 fail(f"{name}: the column {missing[0]} is missing; verl would drop every row, or fail at its first reward")
-        kept = create_rl_dataset(config.data[option], config.data, tokenizer, None)
+        kept = create_rl_dataset(config.data[option], config.data, model.tokenizer, model.processor)
         if len(kept) < rows:
             fail(
                 f"data.{option}: verl would drop {rows - len(kept):,} of {rows:,} rows, as it can't read them or their prompts "
                 f"have more than {config.data.max_prompt_length:,} tokens; raise data.max_prompt_length"
             )
         found.append(kept)
-    longest = getattr(omega_conf_to_dataclass(model).hf_config, "max_position_embeddings", None)
+    longest = getattr(model.hf_config, "max_position_embeddings", None)
     wanted = config.data.max_prompt_length + config.data.max_response_length
     if longest is not None and wanted > longest:
         fail(
