@@ -1,4 +1,4 @@
-"""Traces as token ids and labels, made by the encoder of `skillfactory sft`: the loss is where the mask says, for any trainer."""
+"""Traces as token ids and labels, by the encoder of `skillfactory sft`: the loss is where the mask says, for any trainer."""
 
 import json
 from collections import Counter
@@ -46,7 +46,7 @@ class _Account:
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/` and a README; refuses traces over the length limit, and leaves out, counted, those that can't be learnt."""
+    """Writes `data/` and a README; refuses traces over the length limit, and leaves out, counted, what can't be learnt."""
     source = open_traces(source.directory, config.mask)
     encoder = Encoder(tokenizer_of(config.model, config.chat_template), config.context)
     account = _Account()
@@ -73,7 +73,7 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
 def _kept(
     found: list[Example], encoder: Encoder, config: ExportConfig, account: _Account, drops: DropWriter
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of the examples that have one, each with its id; InputError for one that is too long, unless they are dropped."""
+    """The rows of the examples that have one, each with its id; InputError for one too long, unless those are dropped."""
     for example, row in zip(found, encoder.rows(found), strict=True):
         if isinstance(row, Row):
             account.kept += 1
@@ -106,10 +106,43 @@ def _table(rows: Iterator[tuple[str, Row]]) -> pa.Table:
 
 
 def _body(account: _Account, config: ExportConfig) -> str:
-    return (
-        f"# Silver traces as tokens\n\n{account.kept:,} rows of `input_ids`, `labels`, `attention_mask`, `length` and "
-        f"`trace_id`; the tokens are those of `{config.model}`, whose chat template is in them. `labels` are -100 where there is "
-        f"no loss: {account.share:.1%} of {account.tokens:,} tokens bear it (mask: {config.mask}).\n\n"
-        "```python\nfrom datasets import load_dataset\n\n"
-        'rows = load_dataset("PATH_OF_THIS_FOLDER", split="train")\n```\n'
-    )
+    return f"""# Silver traces as tokens
+
+{account.kept:,} rows of `input_ids`, `labels`, `attention_mask` (all ones), `length` and `trace_id`. The tokens are those of
+`{config.model}` with its chat template: train no other model on them. `labels` are -100 where there is no loss;
+{account.share:.1%} of {account.tokens:,} tokens bear it (mask: {config.mask}). No row is longer than {config.context:,} tokens.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("PATH_OF_THIS_FOLDER", split="train")
+```
+
+TRL takes the labels as they are, but cuts rows at its `max_length` unless that is none:
+
+```python
+SFTTrainer(model="{config.model}", args=SFTConfig(max_length=None), train_dataset=rows)
+```
+
+The Trainer of transformers takes them with a collator that pads labels:
+
+```python
+Trainer(model=model, args=arguments, train_dataset=rows, data_collator=DataCollatorForSeq2Seq(tokenizer))
+```
+
+axolotl knows tokenised rows by their columns: `path:` is this folder and `type:` stays empty; `sequence_len` must not be smaller
+than the longest row. LLaMA-Factory reads what `datasets` saves to disk, and wants the name of a data set beside it, which it
+then passes over:
+
+```python
+DatasetDict({{"train": rows.select_columns(["input_ids", "labels", "attention_mask"])}}).save_to_disk("tokenized")
+```
+
+```yaml
+tokenized_path: tokenized
+dataset: tokens
+```
+
+Checked with trl 1.16.0 and transformers 5.23.0 (two steps), LLaMA-Factory 0.9.5 (two steps) and axolotl 0.19.0 (`axolotl
+preprocess`, whose labels were the same).
+"""
