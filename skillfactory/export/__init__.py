@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 TARGETS: dict[str, str] = {
+    "axolotl": "skillfactory.export.axolotl:export",
     "chat": "skillfactory.export.chat:export",
     "hub": "skillfactory.export.hub:export",
     "llamafactory": "skillfactory.export.llamafactory:export",
@@ -53,10 +54,10 @@ SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {
-    "model": ("llamafactory", "tokens", "trl", "verl", "verl-sft"),
+    "model": ("axolotl", "llamafactory", "tokens", "trl", "verl", "verl-sft"),
     "template": ("llamafactory",),
-    "chat_template": ("tokens",),
-    "mask": ("tokens", "verl-sft"),
+    "chat_template": ("axolotl", "tokens"),
+    "mask": ("axolotl", "tokens", "verl-sft"),
     "format": ("chat",),
     "provenance": ("chat",),
     "upload": ("hub",),
