@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from skillfactory.errors import EngineError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive_numbered
 from skillfactory.ledger import Ledger
-from skillfactory.places import opened, replacing
+from skillfactory.places import make_folder, parquet, replacing
 from skillfactory.records import Stop
 from skillfactory.rundir import Stage
 
@@ -45,6 +45,14 @@ class Tally:
         else:
             self.texts += 1
             self.tokens += completion.tokens
+
+    def copy(self) -> "Tally":
+        """What it is now; also while another thread adds to it."""
+        return Tally(self.texts, self.tokens, self.reused, Counter(dict.copy(self.errors)))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        errors = self.errors + other.errors
+        return Tally(self.texts + other.texts, self.tokens + other.tokens, self.reused + other.reused, errors)
 
     def __str__(self) -> str:
         parts = [f"{self.texts:,} texts, {self.tokens:,} tokens" if self.texts else ""]
@@ -85,11 +93,11 @@ def part(directory: Path, table: str, number: int) -> Path:
 
 def current(directory: Path, number: int, stamp: str) -> Mapping[str, int] | None:
     """The counts of a finished block whose results are those of `stamp`; None if it has to be worked on."""
-    path = part(directory, "completions", number)
-    if not path.exists():
+    try:
+        with parquet(part(directory, "completions", number)) as file:
+            about = file.schema_arrow.metadata or {}
+    except FileNotFoundError:
         return None
-    with opened(path) as file:
-        about = pq.read_schema(file).metadata or {}
     counts: dict[str, int] = json.loads(about.get(b"counts", b"{}"))
     return counts if about.get(b"stamp", b"").decode() == stamp and not counts.get("engine_errors") else None
 
@@ -157,6 +165,10 @@ class Blocks(Generic[Item, T]):
     def idle(self) -> bool:
         """Whether there is no block in hand."""
         return not self._open
+
+    def answered(self) -> dict[int, int]:
+        """By block in hand: the requests that the engine has answered since it was opened; also for another thread to ask."""
+        return {number: block.tally.texts + block.tally.errors.total() for number, block in dict.copy(self._open).items()}
 
     def driven(self, portions: Iterable[Portion[Item] | None], engine: Engine) -> Iterator[Block[T]]:
         """The blocks of the portions as all their flows have ended, in no fixed order; `finish` writes them.
@@ -241,7 +253,7 @@ def _write_table(path: Path, table: pa.Table) -> None:
 
     An empty table has no row group: `datasets` fails on one without rows.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
         if table.num_rows:
             writer.write_table(table)

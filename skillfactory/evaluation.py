@@ -4,24 +4,26 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from skillfactory.cluster.runs import hands
 from skillfactory.config import from_options
 from skillfactory.curate import Generation
 from skillfactory.errors import InputError
-from skillfactory.evaluate import EvaluateConfig, flows
+from skillfactory.evaluate import EvaluateConfig, begun, items
 from skillfactory.examination import Evaluated, Response, account
 from skillfactory.flow import Engine
 from skillfactory.funnel import Funnel
 from skillfactory.measure import COLUMNS, Row, measured, table
+from skillfactory.places import files, parquet
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Check
-from skillfactory.run import carry_on
+from skillfactory.run import Job, carry_out
 from skillfactory.rundir import Rows, Stage, write_text
 from skillfactory.serving import answering, known_as, opener, read_options, shown_options
 from skillfactory.suites import Group
@@ -121,12 +123,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None, engine: C
     groups = config.chosen()
     generation = answering(config.generation, config.model)
     stage = _stage(config, groups, generation)
-    begun = flows(config, groups)
+    hows = [config.examination(group) for group in groups]
+    job = Job(stage, items(config, groups, hows), partial(begun, hows), engine or opener(generation))
     sizes = [group.questions for group in groups]
     bar = progress or Silent()
     bar.begin("evaluate", "questions", None if None in sizes else sum(size or 0 for size in sizes))
     try:
-        outcome = carry_on(config.output, stage, begun, engine or opener(generation), bar, config.regrade)
+        outcome = carry_out(config.output, job, bar, config.regrade, hands(config.machines, generation))
     finally:
         bar.end()
     counts, tally = outcome.counts, outcome.tally
@@ -151,11 +154,11 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None, engine: C
 
 def read_responses(run: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     """The stored responses of an evaluation in order, some columns of them; those to one question come together."""
-    parts = sorted((run / "responses").glob("*.parquet"))
+    parts = files(run / "responses", "*.parquet")
     if not parts:
         raise InputError(f"{run}: holds no responses; `skillfactory evaluate MODEL --output {run}` makes them")
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with parquet(part) as file:
             for batch in file.iter_batches(1024, columns=list(columns)):
                 yield from batch.to_pylist()
 

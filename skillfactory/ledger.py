@@ -4,19 +4,25 @@ A block's ledger, where there is one, holds every completion ever made for the b
 part when a block is opened again, and removed only when a new part with all its lines is in place. So nothing made is lost.
 A ledger takes over those that others have left of the block, before it takes anything else: each of them has a name of its
 own, so that a writer who is believed dead and isn't can't spoil the ledger of who took his place.
+
+Where files can't be added to (`places`), a ledger is a file on this machine that is gone with its process, and its lines go to
+files elsewhere every few seconds (`pieces`). Then a block holds what its finished part and all such files of it hold.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from io import BufferedReader, FileIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skillfactory.flow import Completion, Request
+from skillfactory.pieces import Pieces
+from skillfactory.places import files, is_remote, parquet, read, remove
 from skillfactory.records import Stop
 
 COMPLETIONS = pa.schema(
@@ -44,17 +50,15 @@ class Ledger:
 
     def __init__(self, path: Path, part: Path, left: Sequence[Path] = ()) -> None:
         """Opens the ledger `path` of the block whose finished part, if there is one, is `part`; those `left` by others go."""
-        others = [other for other in left if other.exists()]
-        if others or (part.exists() and not path.exists()):
-            _begin(path, part, others)
         self.path = path
+        self._pieces = Pieces(path) if is_remote(path) else None
+        self._file = _gathered(path, part) if self._pieces else _appended(path, part, left)
         self._places: dict[str, list[tuple[int, Place]]] = {}  # key → (flow, place) of its lines
         self._used: dict[tuple[int, str], Place] = {}
-        self._file = path.open("a+b", buffering=0)
         self._end = 0
         self.damaged = 0  # lines that say nothing; their requests are asked again
         self.failed: set[str] = set()  # keys of the requests that failed before
-        for place, stored in _lines(path):
+        for place, stored in _lines(self._file):
             self._end = sum(place)
             if stored is None:
                 self.damaged += 1
@@ -63,7 +67,8 @@ class Ledger:
             self._places.setdefault(completion.key, []).append((flow, place))
             if completion.stop is Stop.ERROR:
                 self.failed.add(completion.key)
-        os.truncate(path, self._end)  # what a kill cut off is asked for again
+        self._file.truncate(self._end)  # what a kill cut off is asked for again
+        self._file.seek(self._end)
 
     def get(self, flow: int, request: Request, failures: bool = False) -> Completion | None:
         """The stored completion that serves `request`, of this flow if it has one, else of another in the block.
@@ -87,11 +92,13 @@ class Ledger:
         """Keeps a completion: with the operating system when this returns, so safe against a kill of this process.
 
         It isn't forced to the disk before the block ends, so a loss of power may cost the last seconds' completions, which
-        are then asked for again.
+        are then asked for again. Elsewhere a kill may cost them too.
         """
         line = _line(flow, completion)
         place = (self._end, len(line))
         _write(self._file.fileno(), line)
+        if self._pieces:
+            self._pieces.add(line)
         self._end += len(line)
         self._places.setdefault(completion.key, []).append((flow, place))
         self._used[flow, completion.key] = place
@@ -106,17 +113,23 @@ class Ledger:
         return pa.Table.from_pylist(order, COMPLETIONS)
 
     def sync(self) -> None:
-        """Forces the lines to the disk."""
-        os.fsync(self._file.fileno())
+        """Forces the lines to the disk, if it is on this machine."""
+        if not self._pieces:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file; it stays."""
+        """Closes the file; its lines stay."""
         self._file.close()
+        if self._pieces:
+            self._pieces.close()
 
     def remove(self) -> None:
         """Closes and deletes the file, whose lines a part holds now; gone it is if another has taken it over."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+        self._file.close()
+        if self._pieces:
+            self._pieces.close(keep=False)
+        for path in _pieces_of(self.path) if self._pieces else [self.path]:
+            remove(path)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The unused completions, then the used ones with the flow that used them."""
@@ -162,19 +175,47 @@ def _completion(values: dict[str, Any]) -> Completion:
     return Completion(**{**values, "stop": Stop(values["stop"]), "ids": None if ids is None else tuple(ids)})
 
 
-def _lines(path: Path) -> Iterator[tuple[Place, tuple[int, Completion] | None]]:
+def _lines(raw: FileIO) -> Iterator[tuple[Place, tuple[int, Completion] | None]]:
     """The place of each whole line with its flow and completion, None if it is damaged; a torn last line is no line."""
     offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
+    raw.seek(0)
+    file = BufferedReader(raw)
+    for line in file:
+        if line.endswith(b"\n"):
             try:
                 stored = _parse(line)
             except (ValueError, TypeError, KeyError):
                 stored = None
             yield (offset, len(line)), stored
             offset += len(line)
+    file.detach()
+
+
+def _gathered(path: Path, part: Path) -> FileIO:
+    """A file of this machine, without a name, with all that is known elsewhere of the block."""
+    file = TemporaryFile("w+b", buffering=0)  # noqa: SIM115 (the ledger closes it)
+    try:
+        for line in _finished(part):
+            _write(file.fileno(), line)
+    except FileNotFoundError:
+        pass  # the block was never finished
+    for piece in _pieces_of(path):
+        content = read(piece) or b""
+        _write(file.fileno(), content[: content.rfind(b"\n") + 1])
+    return file
+
+
+def _pieces_of(path: Path) -> list[Path]:
+    """All ledgers elsewhere, and pieces of some, of the block that the ledger `path` is of."""
+    return files(path.parent, "-".join(path.stem.split("-")[:2]) + "[-.]*")
+
+
+def _appended(path: Path, part: Path, left: Sequence[Path]) -> FileIO:
+    """The ledger on this machine, begun with what is known of the block."""
+    others = [other for other in left if other.exists()]
+    if others or (part.exists() and not path.exists()):
+        _begin(path, part, others)
+    return path.open("a+b", buffering=0)
 
 
 def _begin(path: Path, part: Path, others: Sequence[Path]) -> None:
@@ -185,8 +226,7 @@ def _begin(path: Path, part: Path, others: Sequence[Path]) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         if part.exists():
-            for batch in pq.ParquetFile(part).iter_batches():
-                file.writelines(_line(flow, completion) for flow, completion in _stored(batch.to_pylist()))
+            file.writelines(_finished(part))
         for each in [path, *others] if path.exists() else others:
             with each.open("rb") as lines:
                 file.writelines(line for line in lines if line.endswith(b"\n"))
@@ -197,9 +237,12 @@ def _begin(path: Path, part: Path, others: Sequence[Path]) -> None:
         other.unlink(missing_ok=True)
 
 
-def _stored(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Completion]]:
-    for row in rows:
-        yield row["flow"], _completion({key: value for key, value in row.items() if key not in ("flow", "used")})
+def _finished(part: Path) -> Iterator[bytes]:
+    """The lines of a finished part."""
+    with parquet(part) as file:
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield _line(row["flow"], _completion({key: value for key, value in row.items() if key not in ("flow", "used")}))
 
 
 def _write(descriptor: int, line: bytes) -> None:

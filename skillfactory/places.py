@@ -61,14 +61,11 @@ def opened(path: Path) -> BinaryIO:
 @contextmanager
 def parquet(path: Path) -> Iterator["pq.ParquetFile"]:
     """A Parquet file, open for reading."""
-    import pyarrow.parquet as pq  # the options of commands are places too, and load no library of tables
+    import pyarrow as pa  # the options of commands are places too, and load no library of tables
+    import pyarrow.parquet as pq
 
-    if not is_remote(path):
-        with pq.ParquetFile(path) as table:
-            yield table
-    else:
-        with opened(path) as file, pq.ParquetFile(file) as table:
-            yield table
+    with opened(path) if is_remote(path) else pa.OSFile(str(path)) as file, pq.ParquetFile(file) as table:
+        yield table
 
 
 def names(folder: Path) -> list[str]:

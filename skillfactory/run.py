@@ -4,13 +4,11 @@ Completions go to the ledger of their block as they come. When all flows of a bl
 Parquet parts, each at once or not at all, and the ledger goes. `docs/runs.md` says what the files hold and what is promised.
 """
 
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,8 +16,9 @@ from typing import Any, Generic, TypeVar
 from skillfactory.blocks import BLOCK, Block, Blocks, Portion, Tally, Written, current, in_vain, part
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request
+from skillfactory.places import files
 from skillfactory.progress import Progress
-from skillfactory.rundir import Stage, changes, history_of, locked, read_state, readme, write_state, write_text
+from skillfactory.rundir import Log, Stage, changes, history_of, locked, read_state, readme, write_state, write_text
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -83,8 +82,7 @@ def carry_out(
     """
     if regrade and not (directory / "run.json").exists():
         raise InputError(f"{directory}: holds no run whose texts could be graded again; leave --regrade out to begin one")
-    directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
+    with locked(directory) as check:
         state = read_state(directory, job.stage)
         before = state or {}
         under_way = before.get("regrading", False)
@@ -97,7 +95,11 @@ def carry_out(
         history, changed = history_of(state, stage), changes(state, stage)
         write_state(directory, stage, history, regrading=regrade or under_way)
         job = replace(job, stage=stage, engine=_NoEngineFor(_MISSING.format(directory)) if regrade else job.engine)
-        outcome = _work(Course(directory, stage, progress, regrade), job, hands or alone, history)
+        course: Course[Item, T] = Course(directory, stage, progress, regrade, check)
+        try:
+            outcome = _work(course, job, hands or alone, history)
+        finally:
+            course.close()
         tally, notes = outcome.tally, list(outcome.notes)
         if regrade:
             notes.insert(0, f"graded again: {tally.reused:,} stored texts, no model was asked")
@@ -176,14 +178,22 @@ def alone(course: "Course[Item, T]", job: Job[Item, T]) -> None:
 class Course(Generic[Item, T]):
     """The course of a run: which blocks are left to do, and the account of all."""
 
-    def __init__(self, directory: Path, stage: Stage[T], progress: Progress, regrade: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        stage: Stage[T],
+        progress: Progress,
+        regrade: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check` is called now and then; what it raises stops the run."""
         self.directory, self.stage, self.regrade = directory, stage, regrade
-        self._progress = progress
+        self._progress, self._check, self._log = progress, check, Log(directory)
         self.counts: Counter[str] = Counter()
         self.tally, self.notes = Tally(), list[str]()
         self.flows = 0
         self._ledgers: dict[int, list[str]] = {}
-        for path in sorted(directory.glob("ledger-*.jsonl")):
+        for path in files(directory, "ledger-*.jsonl"):
             self._ledgers.setdefault(int(path.stem.split("-")[1]), []).append(path.name)
 
     def portions(self, items: Iterable[Item]) -> Iterator[Portion[Item]]:
@@ -216,6 +226,8 @@ class Course(Generic[Item, T]):
             else:
                 self.counts.update(counts)
             number += 1
+        for path in self.directory.glob("ledger-*"):  # of a worker that was believed dead and wasn't: its block is finished
+            path.unlink(missing_ok=True)
 
     def take(self, written: Written) -> None:
         """Adds a finished block to the account."""
@@ -227,7 +239,12 @@ class Course(Generic[Item, T]):
 
     def tell(self, flows: int) -> None:
         """Tells that so many more flows have ended, and what has come so far."""
+        self._check()
         self._progress.advance(flows, str(self.tally))
+
+    def say(self, note: str) -> None:
+        """Tells what keeps the run waiting."""
+        self._progress.advance(0, note)
 
     def tell_damage(self, damaged: Iterable[tuple[int, str, int]]) -> None:
         """Notes damaged lines: block, ledger and their number."""
@@ -236,7 +253,9 @@ class Course(Generic[Item, T]):
             self.log("damaged", block=number, lines=lines)
 
     def log(self, event: str, **values: Any) -> None:
-        """Adds a line to log.jsonl, the one file that tells of time."""
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **values}
-        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Adds a line to the log."""
+        self._log.add({"event": event, **values})
+
+    def close(self) -> None:
+        """Closes the log."""
+        self._log.close()

@@ -7,18 +7,21 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from skillfactory import __version__
 from skillfactory.errors import ConfigError, InputError, RunLockedError
+from skillfactory.holding import held
 from skillfactory.ledger import COMPLETIONS
-from skillfactory.places import replacing
+from skillfactory.pieces import Pieces
+from skillfactory.places import files, is_remote, make_folder, names, parquet, replacing
 from skillfactory.seeds import digest
 
 T = TypeVar("T")
@@ -48,8 +51,17 @@ class Stage(Generic[T]):
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Holds a run directory for this process; the system frees the lock of a killed one."""
+def locked(directory: Path) -> Iterator[Callable[[], None]]:
+    """Holds a run directory, made if need be, for this process; the system frees the lock of a killed one.
+
+    What it gives is to be called now and then: RunLockedError if the directory was lost to another process, which can happen
+    elsewhere (`holding`).
+    """
+    if is_remote(directory):
+        with held(directory) as check:
+            yield check
+        return
+    make_folder(directory)
     lock, holder = FileLock(directory / ".lock"), directory / ".holder"
     try:
         lock.acquire(timeout=0)
@@ -60,13 +72,17 @@ def locked(directory: Path) -> Iterator[None]:
         ) from error
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
-        yield
+        yield _nothing_lost
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-_FIRST = {".lock", ".holder", "README.md", "README.tmp", "run.tmp"}  # what a run writes before its run.json
+def _nothing_lost() -> None:
+    """The lock of the operating system is kept until the end."""
+
+
+_FIRST = (".lock", ".holder*", "README.md", "README.tmp", "run.tmp", ".*.tmp")  # what a run writes before its run.json
 
 
 def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
@@ -76,14 +92,14 @@ def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
     """
     path = directory / "run.json"
     if not path.exists():
-        foreign = sorted({entry.name for entry in directory.iterdir()} - _FIRST)
+        foreign = [name for name in names(directory) if not any(fnmatchcase(name, known) for known in _FIRST)]
         if foreign:
             raise InputError(f"{directory}: not a run directory (it has no run.json) and not empty (it holds {foreign[0]})")
         return None
     state: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if (state["command"], state["model"]) == (stage.command, stage.model):
         return state
-    if not any(directory.glob("ledger-*.jsonl")) and not (directory / "completions").exists():
+    if not files(directory, "ledger-*.jsonl") and not names(directory / "completions"):
         return None
     if state["command"] != stage.command:
         raise ConfigError(
@@ -152,12 +168,12 @@ def readme(stage: Stage[Any], finished: Path | None = None) -> str:
 
     That of a `finished` directory names those with rows alone, because `datasets` takes an empty one for a mistake.
     """
-    names = (*stage.schemas, "completions")
-    filled = [name for name in names if finished is None or _has_rows(finished / name)]
+    tables = (*stage.schemas, "completions")
+    filled = [name for name in tables if finished is None or _has_rows(finished / name)]
     configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in filled)
     front = f"---\nconfigs:\n{configs}---\n\n" if filled else ""
     columns = "".join(
-        f"| `{name}` | {', '.join(f'`{c}`' for c in (stage.schemas.get(name) or COMPLETIONS).names)} |\n" for name in names
+        f"| `{name}` | {', '.join(f'`{c}`' for c in (stage.schemas.get(name) or COMPLETIONS).names)} |\n" for name in tables
     )
     return (
         f"{front}# {stage.title}\n\n"
@@ -168,7 +184,34 @@ def readme(stage: Stage[Any], finished: Path | None = None) -> str:
 
 
 def _has_rows(table: Path) -> bool:
-    return any(pq.read_metadata(part).num_rows for part in table.glob("*.parquet"))
+    for part in files(table, "*.parquet"):
+        with parquet(part) as file:
+            if file.metadata.num_rows:
+                return True
+    return False
+
+
+class Log:
+    """What tells of time: log.jsonl, or elsewhere files log-BEGIN-….jsonl, each with the lines of half a minute."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "log.jsonl"
+        begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self._pieces = Pieces(directory / f"log-{begun}.jsonl", every=30.0) if is_remote(directory) else None
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Adds a line of JSON, which begins with the time."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **values}).encode() + b"\n"
+        if self._pieces:
+            self._pieces.add(line)
+        else:
+            with self._path.open("ab") as file:
+                file.write(line)
+
+    def close(self) -> None:
+        """Writes what is held back."""
+        if self._pieces:
+            self._pieces.close()
 
 
 def write_text(path: Path, text: str) -> None:

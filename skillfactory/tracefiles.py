@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
+from skillfactory.places import files, parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class TraceFiles:
     @classmethod
     def open(cls, directory: Path, columns: Sequence[str]) -> "TraceFiles":
         """The traces in `directory`; InputError if they are none or not all, or lack one of `columns`."""
-        parts = tuple(sorted((directory / "traces").glob("*.parquet")))
+        parts = tuple(files(directory / "traces", "*.parquet"))
         account = _account(directory)
         if account.get("finished") is False:
             raise InputError(f"{directory}: the build was stopped before its end; run the same build again")
@@ -33,7 +33,7 @@ class TraceFiles:
         rows = 0
         for part in parts:
             try:
-                with pq.ParquetFile(part) as file:
+                with parquet(part) as file:
                     found, rows = file.schema_arrow.names, rows + file.metadata.num_rows
             except pa.ArrowInvalid as error:
                 raise InputError(f"{part}: can't be read as Parquet: {error}") from error
@@ -46,7 +46,7 @@ class TraceFiles:
 
     def batches(self, part: Path, columns: Sequence[str] | None = None, size: int = 256) -> Iterator[pa.RecordBatch]:
         """The rows of a part in batches of at most `size`; one row group is in memory at a time."""
-        with pq.ParquetFile(part) as file:
+        with parquet(part) as file:
             for group in range(file.num_row_groups):
                 yield from file.iter_batches(size, [group], columns)
 

@@ -27,7 +27,7 @@ LAYERS = {
         "ground language material",
     ),
     "engines": ("engines", "ground language"),
-    "run": ("ledger rundir blocks run", "ground language"),
+    "run": ("pieces holding ledger rundir blocks run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": (
         "budgeting cluster curation evaluation intervention outputs published serving summary usage",

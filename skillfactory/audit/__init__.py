@@ -21,6 +21,7 @@ from skillfactory.errors import ConfigError
 from skillfactory.layouts import Draw
 from skillfactory.markup import verdict
 from skillfactory.patterns import Ending
+from skillfactory.places import replacing
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Kind, Verdict
 from skillfactory.stats import Share, Spread, share, spread
@@ -127,9 +128,8 @@ def audit(config: AuditConfig, progress: Progress | None = None) -> Audit:
     finally:
         progress.end()
     result = work.result()
-    draft = config.directory / "audit.json.tmp"
-    draft.write_text(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(config.directory / "audit.json")
+    with replacing(config.directory / "audit.json") as file:
+        file.write((json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
     return result
 
 
