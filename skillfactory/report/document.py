@@ -28,17 +28,22 @@ def page(study: Study) -> str:
         element("section", element("h2", title, id=f"{ident}-heading"), body, id=ident, aria_labelledby=f"{ident}-heading")
         for ident, title, body in found
     )
-    body = element("body", _opening(study), element("nav", *links, aria_label="Sections"), element("main", *sections))
+    parts = (_opening(study), element("nav", *links, aria_label="Sections"), element("main", *sections))
+    return alone(study.title, joined(parts))
+
+
+def alone(title: str, body: Markup, rules: str = "") -> str:
+    """A page that needs no other file, of what stands in its body; `rules` of style may follow the report's."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", line(study.title)),
-        element("style", Markup(sheet())),
+        element("title", line(title)),
+        element("style", Markup(sheet() + rules)),
     )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', head, element('body', body), lang='en')}\n"
 
 
 def _sections(study: Study) -> Iterator[tuple[str, str, Markup | None]]:
