@@ -130,9 +130,10 @@ The Trainer of transformers takes them with a collator that pads labels:
 Trainer(model=model, args=arguments, train_dataset=rows, data_collator=DataCollatorForSeq2Seq(tokenizer))
 ```
 
-axolotl knows tokenised rows by their columns: `path:` is this folder and `type:` stays empty; `sequence_len` must not be smaller
-than the longest row. LLaMA-Factory reads what `datasets` saves to disk, and wants the name of a data set beside it, which it
-then passes over:
+axolotl knows tokenised rows by their columns: `path:` is this folder and `type:` stays empty; `sequence_len` must be at
+least the longest row.
+
+LLaMA-Factory reads what `datasets` saves to disk, and wants a name under `dataset` too, which it then passes over:
 
 ```python
 DatasetDict({{"train": rows.select_columns(["input_ids", "labels", "attention_mask"])}}).save_to_disk("tokenized")
