@@ -7,6 +7,7 @@ from typing import Any
 
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.export.target import ExportConfig
+from skillfactory.places import place
 from skillfactory.suites.questions import part_of
 from skillfactory.supply import Asked, Pool, gather, sources
 
@@ -59,4 +60,4 @@ def _runs(directory: Path) -> list[Path]:
         raise InputError(f"{directory}: expected a run of `skillfactory curate` or traces of `skillfactory build`") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory / 'build.json'}: not what `skillfactory build` wrote: {error}") from error
-    return [Path(text) for text in inputs if (Path(text) / "run.json").is_file()]
+    return [folder for folder in map(place, inputs) if (folder / "run.json").is_file()]
