@@ -166,6 +166,7 @@ def _add(made: Plan, recipe: Recipe, stage: Stage, chain: _Chain, seed: int) -> 
     for neutral in ("output", *kind.neutral):
         if neutral in named:
             _set(known, named[neutral], "")
+    known.pop("machines", None)  # where a stage runs changes no result
     told = [stage.name, stage.command, known, _contents(kind.config(), known), __version__]
     name = f"{stage.name}-{digest(json.dumps(told, sort_keys=True))}"
     folder = recipe.run.output / "stages" / name
