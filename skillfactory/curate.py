@@ -17,6 +17,7 @@ from skillfactory.deck import Curated, Curation, Deck
 from skillfactory.errors import ConfigError
 from skillfactory.flow import Flow, Sampling
 from skillfactory.layouts import Draw, Planned, plan
+from skillfactory.machines import Machines
 from skillfactory.prompts import Variant, load_hints, load_reflection, load_variants
 from skillfactory.records import Drop, Question
 from skillfactory.seeds import digest
@@ -179,6 +180,7 @@ class CurateConfig:
     prompts: Prompting = field(default_factory=Prompting)
     wanted: Wanted = field(default_factory=Wanted)
     generation: Generation = field(default_factory=Generation)
+    machines: Machines = field(default_factory=Machines)
 
     def __post_init__(self) -> None:
         least = {"questions": 0, "samples": 1, "reflections": 0, "budget": 1}
@@ -218,7 +220,7 @@ class CurateConfig:
     def settings(self, how: Curation) -> dict[str, Any]:
         """All that the results depend on, the words of the prompts included, as JSON-safe values."""
         settings = dump(self)
-        for name in ("output", "generation", "prompts"):
+        for name in ("output", "generation", "prompts", "machines"):
             del settings[name]
         if self.mode == "eager":
             del settings["wanted"]
@@ -252,8 +254,11 @@ def sources(*names: Any) -> dict[str, str]:
     return found
 
 
-def flows(config: CurateConfig, how: Curation) -> Iterator[Flow[Curated]]:
-    """A flow for every question of the task, begun one by one; a bad level, split or number is an error at the call."""
-    level = config.level or how.task.levels[0]
-    items = how.task.questions(config.questions, level, config.seed, config.split)
-    return (unusable(item) if isinstance(item, Drop) else solve_and_reflect(item, how) for item in items)
+def items(config: CurateConfig, how: Curation) -> Iterator[Question | Drop]:
+    """Every question of the task, made one by one; a bad level, split or number is an error at the call."""
+    return how.task.questions(config.questions, config.level or how.task.levels[0], config.seed, config.split)
+
+
+def begun(how: Curation, item: Question | Drop) -> Flow[Curated]:
+    """The flow of an item."""
+    return unusable(item) if isinstance(item, Drop) else solve_and_reflect(item, how)

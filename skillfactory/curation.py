@@ -4,18 +4,20 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from skillfactory.curate import CurateConfig, account, flows
+from skillfactory.cluster.runs import hands
+from skillfactory.curate import CurateConfig, account, begun, items
 from skillfactory.deck import Curated, Curation
 from skillfactory.flow import Engine
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Attempt, Drop, Question, Reflection
-from skillfactory.run import carry_on
+from skillfactory.run import Job, carry_out
 from skillfactory.rundir import Rows, Stage
 from skillfactory.serving import model_name, opener, read_options, shown_options
 
@@ -92,11 +94,12 @@ def curate(config: CurateConfig, progress: Progress | None = None, engine: Calla
     """
     started = time.monotonic()
     how = config.curation()
-    begun = flows(config, how)
+    questions = items(config, how)
     bar = progress or Silent()
     bar.begin("curate", "questions", config.questions)
     try:
-        outcome = carry_on(config.output, _stage(config, how), begun, engine or opener(config.generation), bar)
+        job = Job(_stage(config, how), questions, partial(begun, how), engine or opener(config.generation))
+        outcome = carry_out(config.output, job, bar, hands=hands(config.machines, config.generation))
     finally:
         bar.end()
     counts, tally = outcome.counts, outcome.tally

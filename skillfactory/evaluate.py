@@ -1,7 +1,8 @@
 """Evaluation: which held-out questions are asked, how, and of which model; see `docs/evaluation.md`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from skillfactory.curate import Decoding, sources
 from skillfactory.errors import ConfigError, unknown
 from skillfactory.examination import Evaluated, Examination, respond, unusable
 from skillfactory.flow import Flow, Sampling
+from skillfactory.machines import Machines
 from skillfactory.prompts import load_reflection, load_variants
 from skillfactory.records import Drop, Question
 from skillfactory.skills.base import resolved
@@ -18,6 +20,7 @@ from skillfactory.suites.questions import check_supply, held_out
 from skillfactory.tasks import resolve
 
 T = TypeVar("T")
+Item = tuple[int, Question | Drop]  # the place of its group among those asked, and what is asked
 SUITE = "mini"  # what is asked if nobody says so
 
 
@@ -128,6 +131,7 @@ class EvaluateConfig:
     decoding: Plain = field(default_factory=Plain)
     prompts: Asking = field(default_factory=Asking)
     generation: Answering = field(default_factory=Answering)
+    machines: Machines = field(default_factory=Machines)
 
     def __post_init__(self) -> None:
         for name, low in {"questions": 1, "samples": 1, "retry": 0}.items():
@@ -198,25 +202,30 @@ def flows(config: EvaluateConfig, groups: Sequence[Group]) -> Iterator[Flow[Eval
 def asked(
     config: EvaluateConfig, groups: Sequence[Group], ask: Callable[[Question | Drop, Examination], Flow[T]]
 ) -> Iterator[Flow[T]]:
-    """The flow that `ask` makes of every question of the groups, one of each group in turn, begun one by one.
+    """The flow that `ask` makes of every question of the groups, in the order of `items`, begun one by one."""
+    hows = [config.examination(group) for group in groups]
+    return (ask(item, hows[place]) for place, item in items(config, groups, hows))
+
+
+def items(config: EvaluateConfig, groups: Sequence[Group], hows: Sequence[Examination]) -> Iterator[Item]:
+    """Every question of the groups with the place of its group, one of each group in turn, made one by one.
 
     InputError at the call if a group has too few questions. In turn, so that more questions for all don't move the first ones.
     """
-    hows = [config.examination(group) for group in groups]
     for group, how in zip(groups, hows, strict=True):
         check_supply(group, how.task, config.seed)
-    return _in_turn([_begun(held_out(group, how.task, config.seed), how, ask) for group, how in zip(groups, hows, strict=True)])
+    both = enumerate(zip(groups, hows, strict=True))
+    return _in_turn([zip(repeat(place), held_out(group, how.task, config.seed)) for place, (group, how) in both])
+
+
+def begun(hows: Sequence[Examination], item: Item) -> Flow[Evaluated]:
+    """The flow of an item."""
+    place, question = item
+    return _asked(question, hows[place])
 
 
 def _asked(item: Question | Drop, how: Examination) -> Flow[Evaluated]:
     return unusable(how.group, item) if isinstance(item, Drop) else respond(item, how)
-
-
-def _begun(
-    questions: Iterable[Question | Drop], how: Examination, ask: Callable[[Question | Drop, Examination], Flow[T]]
-) -> Iterator[Flow[T]]:
-    for item in questions:
-        yield ask(item, how)
 
 
 def _in_turn(sources: Sequence[Iterator[T]]) -> Iterator[T]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def opener(generation: Generation) -> Callable[[], Engine]:
         if options.get("model", generation.model) != generation.model:
             raise ConfigError(f"two models are given: model '{generation.model}', engine option model '{options['model']}'")
         options["model"] = generation.model
-    return lambda: open_engine(generation.engine, options)
+    return partial(open_engine, generation.engine, options)
 
 
 def _told(value: Any) -> str:

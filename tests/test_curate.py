@@ -10,7 +10,7 @@ import pytest
 import solver
 from scipy.stats import chi2_contingency
 
-from skillfactory.curate import CurateConfig, Decoding, Prompting, Wanted, account, flows, solve_and_reflect
+from skillfactory.curate import CurateConfig, Decoding, Prompting, Wanted, account, items, solve_and_reflect
 from skillfactory.deck import Curated, Curation, defect, flaw
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Flow, Request, failed
@@ -368,7 +368,7 @@ def test_a_hint_variant_must_not_bear_the_name_of_a_prompt_variant(tmp_path: Pat
 def test_a_task_that_cannot_give_the_questions_says_so_before_any_flow_begins() -> None:
     options = config(questions=None)
     with pytest.raises(InputError, match="say how many questions you want"):
-        flows(options, options.curation())
+        items(options, options.curation())
 
 
 def test_half_a_surrogate_pair_is_no_text() -> None:
