@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from skillfactory.blocks import BLOCK, Block, Blocks, Portion, Tally, Written, current, in_vain, part
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request
-from skillfactory.places import files
+from skillfactory.places import files, remove
 from skillfactory.progress import Progress
 from skillfactory.rundir import Log, Stage, changes, history_of, locked, read_state, readme, write_state, write_text
 
@@ -226,8 +226,8 @@ class Course(Generic[Item, T]):
             else:
                 self.counts.update(counts)
             number += 1
-        for path in self.directory.glob("ledger-*"):  # of a worker that was believed dead and wasn't: its block is finished
-            path.unlink(missing_ok=True)
+        for path in files(self.directory, "ledger-*"):  # of a worker that was believed dead and wasn't: all blocks are finished
+            remove(path)
 
     def take(self, written: Written) -> None:
         """Adds a finished block to the account."""
