@@ -246,7 +246,7 @@ def _outside(text: str) -> str:
     return outside + rest
 
 
-@pytest.mark.parametrize("text", ["a`b", "``", "`", "a```", "plain", "", "\n", "|"])
+@pytest.mark.parametrize("text", ["a`b", "```\nx", "``", "`", "a```", "plain", "", "\n", "|"])
 def test_a_code_span_holds_whatever_it_is_given(text: str) -> None:
     assert _outside(f"x {code(text)} y").replace(" ", "") == "xy"
     assert _outside(f"x\n{fenced(text, 'yaml')}\ny").split() == ["x", "y"]
