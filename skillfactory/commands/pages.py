@@ -55,6 +55,22 @@ def _show_view(viewed: Any) -> Iterator[str]:
     yield f"looked at: {', '.join(viewed.runs)}"
 
 
+def _tokens_config() -> type[Any]:
+    from skillfactory.view.tokens import TokensConfig
+
+    return TokensConfig
+
+
+def _tokens(config: Any, progress: Progress) -> Result:
+    from skillfactory.view.tokens import tokens
+
+    return tokens(config, progress)
+
+
+def _show_tokens(shown: Any) -> Iterator[str]:
+    yield str(shown)
+
+
 PAGES: Mapping[str, Command] = {
     "compare": Command(
         summary="hold evaluations against each other, over the same questions",
@@ -96,5 +112,16 @@ PAGES: Mapping[str, Command] = {
         config=_view_config,
         run=_view,
         show=_show_view,
+    ),
+    "tokens": Command(
+        summary="write a page that shows which tokens of a trace are learnt",
+        description="Writes a self-contained HTML page of a few traces as `sft` would learn them: every token with whether it "
+        "bears loss, is silenced by the mask, or is context, and how many there are of each.",
+        example="skillfactory tokens traces --output tokens.html\n"
+        "skillfactory tokens traces --model Qwen/Qwen2.5-1.5B-Instruct --mask wrong --n 5 --output tokens.html",
+        resume="Nothing was changed; the same command begins anew.",
+        config=_tokens_config,
+        run=_tokens,
+        show=_show_tokens,
     ),
 }
