@@ -20,14 +20,17 @@ HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
     "ground": ("errors places records seeds significance stats votes progress funnel embedded hardware skillset", ""),
-    "language": ("values config markup patterns flow rows traces tracefiles masks encoding machines skills forecast", "ground"),
+    "language": (
+        "values config markup patterns flow rows traces tracefiles masks encoding machines holding skills forecast",
+        "ground",
+    ),
     "material": ("tasks prompts layouts suites supply reward", "ground language"),
     "stages": (
         "budget deck curate build audit forcing grade export evaluate examination intervene measure",
         "ground language material",
     ),
     "engines": ("engines", "ground language"),
-    "run": ("pieces holding ledger rundir blocks run", "ground language"),
+    "run": ("pieces ledger rundir blocks run", "ground language"),
     "report": ("report", "ground language"),
     "meeting": (
         "budgeting cluster curation evaluation intervention outputs published serving summary usage",

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,35 @@ from filelock import FileLock, Timeout
 
 from skillfactory import __version__
 from skillfactory.errors import InputError, RunLockedError
+from skillfactory.holding import held
 from skillfactory.places import files, is_remote, make_folder, names, parquet, put, read, remove
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
 from skillfactory.traces import DROPS, SCHEMA, DropWriter, drafted, open_writer
 
 _LOCK = ".lock"
+_LOCKS = (_LOCK, ".holder-")  # what says who is at work here
 _PATIENCE = 120  # seconds until a file that another machine wrote is in sight here; folders shared by NFS take up to 60
 _TABLES = {"traces": SCHEMA, "drops": DROPS}
 
 
 @contextmanager
-def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
-    """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there."""
+def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Callable[[], None]]:
+    """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there.
+
+    What it gives is to be called at the end: RunLockedError if another process has taken over, as can happen elsewhere.
+    """
     _check(directory, settings, overwrite)
+    with held(directory) if is_remote(directory) else _locked(directory) as check:
+        _check(directory, settings, overwrite)
+        describe(directory, settings, None)
+        clear(directory)
+        yield check
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[Callable[[], None]]:
+    """Holds a directory of this machine; the system frees the lock of a process that was killed."""
     make_folder(directory)
     lock = FileLock(directory / _LOCK)
     try:
@@ -36,10 +51,7 @@ def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iter
     except Timeout as error:
         raise RunLockedError(f"{directory}: another build is writing here; wait for it or choose another --output") from error
     try:
-        _check(directory, settings, overwrite)
-        describe(directory, settings, None)
-        clear(directory)
-        yield
+        yield lambda: None  # it can't be lost
     finally:
         lock.release()
 
@@ -56,7 +68,7 @@ def _check(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Non
                 f"{directory}: holds a build with other settings ({', '.join(changed)}); "
                 "choose another --output or add --overwrite"
             )
-    elif set(names(directory)) - {_LOCK}:
+    elif [name for name in names(directory) if not name.startswith(_LOCKS)]:
         raise InputError(f"{directory}: not empty, and no build.json says that a build wrote it; choose another --output")
 
 

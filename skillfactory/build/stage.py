@@ -32,11 +32,12 @@ def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
     source = open_source(config.inputs, Wanted(config.columns, frozenset(config.variants), reflected))
     config, notes = _as_curated(config, source)
     settings = _settings(config)
-    with claim(config.output, settings, config.overwrite):
+    with claim(config.output, settings, config.overwrite) as check:
         counts = _build(source, config, crew, progress)
         for layout in _draw(config).layouts:
             counts.traces.setdefault(layout.name, 0)
         summary = _summary(config, counts, notes)
+        check()
         describe(config.output, settings, summary.to_dict())
     return summary
 
