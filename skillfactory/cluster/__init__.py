@@ -1,5 +1,6 @@
 """Stages past one machine: the same blocks and units, worked on by actors of a Ray cluster. `docs/cluster.md` is its manual."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,10 @@ def connected(machines: Workers) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(address=machines.address, log_to_driver=False, include_dashboard=False if machines.address is None else None)
+        if machines.address is None:  # "local": without it, Ray would join a cluster that it finds here
+            ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+        else:
+            ray.init(machines.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at '{machines.address}': {error}; begin one with `ray start --head`"
