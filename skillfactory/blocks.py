@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from skillfactory.errors import EngineError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive_numbered
 from skillfactory.ledger import Ledger
-from skillfactory.places import make_folder, parquet, replacing
+from skillfactory.places import footer, make_folder, replacing
 from skillfactory.records import Stop
 from skillfactory.rundir import Stage
 
@@ -93,10 +93,8 @@ def part(directory: Path, table: str, number: int) -> Path:
 
 def current(directory: Path, number: int, stamp: str) -> Mapping[str, int] | None:
     """The counts of a finished block whose results are those of `stamp`; None if it has to be worked on."""
-    try:
-        with parquet(part(directory, "completions", number)) as file:
-            about = file.schema_arrow.metadata or {}
-    except FileNotFoundError:
+    about = footer(part(directory, "completions", number))
+    if about is None:
         return None
     counts: dict[str, int] = json.loads(about.get(b"counts", b"{}"))
     return counts if about.get(b"stamp", b"").decode() == stamp and not counts.get("engine_errors") else None

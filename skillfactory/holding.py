@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from skillfactory.errors import InputError, RunLockedError
-from skillfactory.places import files, make_folder, put, put_new, read, remove
+from skillfactory.errors import RunLockedError
+from skillfactory.places import files, make_folder, own_errors, put, put_new, reaching, read, remove, unreachable
 
 BEAT = 5.0  # seconds between signs of life: two small requests each
 STALE = 60.0  # seconds without one until a process counts as dead: longer than the short outages of a store
@@ -29,18 +29,15 @@ def held(directory: Path, beat: float = BEAT, stale: float = STALE) -> Iterator[
     A dead one is known at once if it was of this machine, else after `stale` seconds without a sign of life. What it gives is
     to be called now and then: RunLockedError if another process has taken this one for dead.
     """
-    try:
+    with reaching(directory):
         make_folder(directory)
         holder = _take(directory, beat, stale)
-    except OSError as error:
-        raise InputError(
-            f"{directory}: can't be read or written ({type(error).__name__}: {error}); address and credentials come from the "
-            "settings and the environment of its file system"
-        ) from error
     life = _Life(holder, beat)
     life.start()
     try:
         yield life.check
+    except own_errors() as error:
+        raise unreachable(directory, error) from error
     finally:
         life.end()
 
@@ -56,7 +53,9 @@ class _Life(threading.Thread):
     def run(self) -> None:
         """Signs of life until the end, or until another process has taken over."""
         while not self._over.wait(self._beat):
-            with suppress(OSError):  # whether an outage is too long is for others to judge: who writes results fails by itself
+            with suppress(
+                OSError, *own_errors()
+            ):  # whether an outage is too long is for others to judge: who writes results fails by itself
                 if not _is_ours(self._path):
                     return
                 put(self._path, _sign())
@@ -73,7 +72,7 @@ class _Life(threading.Thread):
         """Stops, and leaves the directory to others."""
         self._over.set()
         self.join()
-        with suppress(OSError):  # left behind, it is one of a dead process
+        with suppress(OSError, *own_errors()):  # left behind, it is one of a dead process
             if _is_ours(self._path):
                 remove(self._path)
 

@@ -6,7 +6,8 @@ any offset. A file elsewhere can't be added to.
 """
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})  # no folders, no torn files
-_READ_AHEAD = 1 << 20  # bytes; the 5 to 50 MB of the file systems' own settings are read for each footer of 10 kB
+_READ_AHEAD = 1 << 20  # bytes; the 5 to 50 MB of the file systems' own settings would be read for each footer
+_FOOTER = 1 << 18  # bytes; those of a block of a run are about 10 kB
+_OWN_ERRORS = {  # of file systems whose failures aren't all OSErrors
+    "botocore.exceptions": "BotoCoreError",
+    "google.auth.exceptions": "GoogleAuthError",
+    "azure.core.exceptions": "AzureError",
+    "aiohttp.client_exceptions": "ClientError",
+}
 
 
 def is_url(value: object) -> bool:
@@ -66,6 +74,22 @@ def parquet(path: Path) -> Iterator["pq.ParquetFile"]:
 
     with opened(path) if is_remote(path) else pa.OSFile(str(path)) as file, pq.ParquetFile(file) as table:
         yield table
+
+
+def footer(path: Path) -> Mapping[bytes, bytes] | None:
+    """What a Parquet file says of itself, in one request elsewhere; None if there is no such file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if is_remote(path):
+            content: bytes = _store(path).cat_file(_key(path), start=-_FOOTER)
+            with pq.ParquetFile(pa.BufferReader(content)) as table:  # all places in a footer count from its end
+                return table.schema_arrow.metadata or {}
+        with parquet(path) as table:
+            return table.schema_arrow.metadata or {}
+    except FileNotFoundError:
+        return None
 
 
 def names(folder: Path) -> list[str]:
@@ -165,15 +189,26 @@ def remove(path: Path) -> None:
         return
 
 
-def reach(folder: Path) -> None:
-    """InputError if a folder elsewhere can't be asked for what it holds: a mistyped bucket, no network, no credentials."""
+@contextmanager
+def reaching(folder: Path) -> Iterator[None]:
+    """InputError for what a file system elsewhere fails with in here: a mistyped bucket, no network, no credentials."""
     try:
-        names(folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: can't be reached ({type(error).__name__}: {error}); address and credentials come from the file "
-            "system's own settings and environment"
-        ) from error
+        yield
+    except (OSError, *own_errors()) as error:
+        raise unreachable(folder, error) from error
+
+
+def unreachable(folder: Path, error: BaseException) -> InputError:
+    """The error that says how a file system elsewhere failed."""
+    return InputError(
+        f"{folder}: can't be read or written ({type(error).__name__}: {error}); address and credentials come from the settings "
+        "and the environment of its file system"
+    )
+
+
+def own_errors() -> tuple[type[Exception], ...]:
+    """The errors of their own that the file systems in use may fail with, beside OSErrors."""
+    return tuple(getattr(sys.modules[module], name) for module, name in _OWN_ERRORS.items() if module in sys.modules)
 
 
 def _put_file(local: str, path: Path) -> None:

@@ -15,7 +15,7 @@ from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
-from skillfactory.places import files, is_url, parquet, place, reach
+from skillfactory.places import files, footer, is_url, names, parquet, place, reaching
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import derive
 
@@ -129,12 +129,8 @@ class RunSource:
 
 def _stamp(run: Path, name: str) -> str:
     """What a part says of the settings that made it; "" if its block was never finished."""
-    try:
-        with parquet(run / "completions" / name) as file:
-            stamp: bytes = (file.schema_arrow.metadata or {}).get(b"stamp", b"")
-    except FileNotFoundError:
-        return ""
-    return stamp.decode()
+    about = footer(run / "completions" / name) or {}
+    return about.get(b"stamp", b"").decode()
 
 
 def _refuse_twins(parts: Sequence[tuple[Path, str]]) -> None:
@@ -250,7 +246,9 @@ class Unordered:
 def _brought(text: str) -> Path:
     """A path, or a place elsewhere; data sets of the Hub are brought to the local cache first."""
     if is_url(text):
-        reach(there := place(text))
+        there = place(text)
+        with reaching(there):
+            names(there)
         if there.exists():
             return there
         raise InputError(f"{text}: there is no such file or folder")
