@@ -46,6 +46,7 @@ TARGETS: dict[str, str] = {
 }
 
 OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
+    "trl-grpo": "skillfactory.export.trl_grpo:export",
     "verl": "skillfactory.export.verl:export",
 }
 
@@ -54,7 +55,7 @@ SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {
-    "model": ("axolotl", "llamafactory", "tokens", "trl", "verl", "verl-sft"),
+    "model": ("axolotl", "llamafactory", "tokens", "trl", "trl-grpo", "verl", "verl-sft"),
     "template": ("llamafactory",),
     "chat_template": ("axolotl", "tokens"),
     "mask": ("axolotl", "tokens", "verl-sft"),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written, model_from
+from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -19,7 +19,8 @@ CHATML = (
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses traces over the length that TRL would cut at."""
+    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses masks, and traces over the length that TRL would cut at."""
+    refuse_mask(config, "TRL")
     limit = config.context
     lengths = check_lengths(source, limit, config.drop_long, "TRL")
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
