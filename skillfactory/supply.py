@@ -91,7 +91,7 @@ def gather(found: Sequence[Source], n: int, seed: int, split: str, stage: str = 
     counts: Counter[str] = Counter()
     asked: list[Asked] = []
     notes = []
-    for source, wanted in zip(found, _shares([source.weight for source in found], n), strict=True):
+    for source, wanted in zip(found, shares([source.weight for source in found], n), strict=True):
         own = [Asked(question, source) for question in _distinct(source, wanted, seed, split, counts)]
         if not own and wanted:
             raise InputError(f"{source.label}: the split {split} holds no question that can be used")
@@ -118,7 +118,7 @@ def _distinct(source: Source, wanted: int, seed: int, split: str, counts: Counte
         yield item
 
 
-def _shares(weights: Sequence[float], n: int) -> list[int]:
+def shares(weights: Sequence[float], n: int) -> list[int]:
     """`n` in parts proportional to `weights`, the largest remainders rounded up."""
     exact = [n * weight / sum(weights) for weight in weights]
     parts = [int(part) for part in exact]

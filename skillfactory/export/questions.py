@@ -1,7 +1,9 @@
 """The questions that a reinforcement in another trainer asks: of the split rl, and held-out ones of the development part."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from skillfactory.errors import ConfigError, InputError
 from skillfactory.export.target import ExportConfig
 from skillfactory.places import place
 from skillfactory.suites.questions import part_of
-from skillfactory.supply import Asked, Pool, gather, sources
+from skillfactory.supply import Asked, Pool, Source, gather, shares, sources
 
 _LOOKED_AT = 8  # questions of the eval split for each one wanted of its development part, which is a quarter of it
 
@@ -31,9 +33,16 @@ def gathered(config: ExportConfig) -> Asks:
     entries, options = (wanted.task, wanted.option) if wanted.task else origin(config.directory)
     found = sources(entries, options)
     training = gather(found, wanted.questions, wanted.seed, "rl", "export")
-    held = gather(found, wanted.validation * _LOOKED_AT, wanted.seed, "eval", "export").asked if wanted.validation else ()
-    dev = [asked for asked in held if part_of(asked.source.task.canonical(asked.question)) == "dev"]
-    return Asks(training, tuple(dev[: wanted.validation]))
+    parts = zip(found, shares([source.weight for source in found], wanted.validation), strict=True)
+    held = (one for source, count in parts if count for one in _held_out(source, count, wanted.seed))
+    return Asks(training, tuple(held))
+
+
+def _held_out(source: Source, wanted: int, seed: int) -> Iterator[Asked]:
+    """Up to `wanted` questions of the development part, on which models may be compared while they train."""
+    looked_at = gather([source], wanted * _LOOKED_AT, seed, "eval", "export").asked
+    dev = (one for one in looked_at if part_of(source.task.canonical(one.question)) == "dev")
+    return islice(dev, wanted)
 
 
 def origin(directory: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
