@@ -19,7 +19,7 @@ CHATML = (
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses masks, and traces over the length that TRL would cut at."""
+    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses masks, and traces that TRL would cut."""
     refuse_mask(config, "TRL")
     limit = config.context
     lengths = check_lengths(source, limit, config.drop_long, "TRL")
