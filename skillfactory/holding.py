@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from skillfactory.errors import RunLockedError
-from skillfactory.places import files, make_folder, own_errors, put, put_new, reaching, read, remove, unreachable
+from skillfactory.places import files, make_folder, own_errors, put, put_new, reaching, read, remove, store_errors, unreachable
 
 BEAT = 5.0  # seconds between signs of life: two small requests each
 STALE = 60.0  # seconds without one until a process counts as dead: longer than the short outages of a store
@@ -72,7 +72,7 @@ class _Life(threading.Thread):
         """Stops, and leaves the directory to others."""
         self._over.set()
         self.join()
-        with suppress(OSError, *own_errors()):  # left behind, it is one of a dead process
+        with suppress(*store_errors()):  # left behind, it is one of a dead process
             if _is_ours(self._path):
                 remove(self._path)
 

@@ -37,7 +37,8 @@ class Pieces:
                 self._work.result()
             self._held.append(line)
             if not self._busy:
-                self._busy, self._work = True, self._pool.submit(self._gather)
+                self._busy = True  # before the thread begins, which works while it is
+                self._work = self._pool.submit(self._gather)
 
     def close(self, keep: bool = True) -> None:
         """Writes what is still held, or with `keep` off forgets it. Raises what kept earlier lines from their files."""

@@ -194,7 +194,7 @@ def reaching(folder: Path) -> Iterator[None]:
     """InputError for what a file system elsewhere fails with in here: a mistyped bucket, no network, no credentials."""
     try:
         yield
-    except (OSError, *own_errors()) as error:
+    except store_errors() as error:
         raise unreachable(folder, error) from error
 
 
@@ -204,6 +204,11 @@ def unreachable(folder: Path, error: BaseException) -> InputError:
         f"{folder}: can't be read or written ({type(error).__name__}: {error}); address and credentials come from the settings "
         "and the environment of its file system"
     )
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """All that file systems may fail with."""
+    return (OSError, *own_errors())
 
 
 def own_errors() -> tuple[type[Exception], ...]:

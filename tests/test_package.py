@@ -16,6 +16,7 @@ ROOT = Path(skillfactory.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 PAGES = sorted([*ROOT.parent.glob("*.md"), *ROOT.parent.glob("docs/*.md")])
 HEAVY = {"torch", "transformers", "tokenizers", "vllm", "datasets", "aiohttp", "pandas", "trl", "ray", "sympy", "reasoning_gym"}
+HEAVY |= {"fsspec", "upath"}
 
 # layer: its modules; the layers that they may import beside their own. A new module has to be placed here.
 LAYERS = {
