@@ -40,12 +40,14 @@ TARGETS: dict[str, str] = {
     "chat": "skillfactory.export.chat:export",
     "hub": "skillfactory.export.hub:export",
     "llamafactory": "skillfactory.export.llamafactory:export",
+    "openrlhf": "skillfactory.export.openrlhf:export",
     "tokens": "skillfactory.export.tokens:export",
     "trl": "skillfactory.export.trl:export",
     "verl-sft": "skillfactory.export.verl_sft:export",
 }
 
 OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
+    "openrlhf-rl": "skillfactory.export.openrlhf:export_questions",
     "trl-grpo": "skillfactory.export.trl_grpo:export",
     "verl": "skillfactory.export.verl:export",
 }
@@ -55,7 +57,7 @@ SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {
-    "model": ("axolotl", "llamafactory", "tokens", "trl", "trl-grpo", "verl", "verl-sft"),
+    "model": ("axolotl", "llamafactory", "openrlhf", "openrlhf-rl", "tokens", "trl", "trl-grpo", "verl", "verl-sft"),
     "template": ("llamafactory",),
     "chat_template": ("axolotl", "tokens"),
     "mask": ("axolotl", "tokens", "verl-sft"),

@@ -1,0 +1,17 @@
+"""Which versions of other packages each hand-off was checked with, in one table: READMEs and `skillfactory doctor` read it."""
+
+from collections.abc import Mapping
+
+CHECKED: Mapping[str, str] = {
+    "axolotl": "0.16.1",
+    "datasets": "5.2.0",
+    "huggingface_hub": "2.4.0",
+    "llamafactory": "0.9.5",
+    "openrlhf": "0.11.2",
+    "ray": "2.60.0",
+    "transformers": "5.23.0",
+    "trl": "1.16.0",
+    "verl": "0.9.1",
+    "vllm": "0.32.0",
+}
+"""Package → the version that its hand-off was seen to work with (docs/integrations.md)."""
