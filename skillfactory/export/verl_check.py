@@ -95,7 +95,7 @@ def composed(listed: Sequence[str], extra: Sequence[str]) -> Any:
 
 
 def unread(folder: Path, given: Sequence[str]) -> None:
-    """Ends the check at a key of an old section: verl takes it, and its trainer never looks at it."""
+    """Ends the check at a key of an old section: verl takes it without a word, and its trainer never looks at it."""
     from omegaconf import OmegaConf
 
     legacy = folder / "legacy_reward_impl.yaml"
@@ -103,8 +103,8 @@ def unread(folder: Path, given: Sequence[str]) -> None:
     for one in given:
         key = name_of(one)
         if key.partition(".")[0] in sections:
-            now = TODAY.get(key, f"the one under reward. that replaced it (reward.{key}, say)")
-            fail(f"{key}: verl takes this old key and ignores it; give {now} instead")
+            now = TODAY.get(key, "what stands under `reward` today")
+            fail(f"{key}: verl's trainer doesn't read this old section; give {now} instead")
 
 
 def added(bare: Any, given: Sequence[str]) -> None:
