@@ -43,6 +43,7 @@ class Page(HTMLParser):
         self.tokens: list[list[tuple[str, int, str]]] = []
         self.texts: list[str] = []
         self.cells: list[str] = []
+        self.signs: set[str] = set()
         self._open: list[tuple[str, dict[str, str | None]]] = []
         self.feed(path.read_text("utf-8"))
         assert [tag for tag, _ in self._open] == [], "tags that are not closed"
@@ -65,7 +66,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = [tag for tag, _ in self._open]
-        if "pre" in inside and inside[-1] != "i":  # signs stand in <i>, what no token stands for too
+        if "pre" in inside and inside[-1] == "i":  # signs, and characters that belong to no token
+            self.signs.add(data)
+        elif "pre" in inside:
             self.texts[-1] += data
             if "span" in inside:
                 state, number, text = self.tokens[-1][-1]
@@ -83,6 +86,7 @@ def test_the_page_shows_every_token_in_the_state_that_the_training_gives_it(mask
     files = open_traces(world / "traces", mask)
     found = [example for part in files.parts for some in examples(files, part, mask) for example in some]
     assert len(page.tokens) == len(found) == 6
+    assert page.signs == {"↵", "·"}
     states = []
     for example, shown, text in zip(found, page.tokens, page.texts, strict=True):
         (made,), (rendered,) = encoder.rows([example]), encoder.rendered([example])
