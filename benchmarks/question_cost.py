@@ -27,10 +27,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from skillfactory.blocks import BLOCK
 from skillfactory.build.sources import RunSource
 from skillfactory.flow import Completion, Request, Sampling
 from skillfactory.records import Stop
-from skillfactory.blocks import BLOCK
 from skillfactory.rundir import Stage
 from skillfactory.tasks import resolve
 

@@ -12,11 +12,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skillfactory.blocks import BLOCK
 from skillfactory.forecast.generation import AT_ONCE, PROMPT
 from skillfactory.forecast.gpus import GPUS, Gpu, gpu
 from skillfactory.forecast.shapes import Sized, sized
 from skillfactory.forecast.speed import GENERATING, generating_seconds
-from skillfactory.blocks import BLOCK
 
 QUESTIONS = (10_000, 1_000_000, 100_000_000)
 MACHINES = (1, 8, 64, 1024)
