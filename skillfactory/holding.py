@@ -29,10 +29,11 @@ def held(directory: Path, beat: float = BEAT, stale: float = STALE) -> Iterator[
     A dead one is known at once if it was of this machine, else after `stale` seconds without a sign of life. What it gives is
     to be called now and then: RunLockedError if another process has taken this one for dead.
     """
+    token = uuid4().hex
     with reaching(directory):
         make_folder(directory)
-        holder = _take(directory, beat, stale)
-    life = _Life(holder, beat)
+        holder = _take(directory, token, beat, stale)
+    life = _Life(holder, token, beat)
     life.start()
     try:
         yield life.check
@@ -45,20 +46,18 @@ def held(directory: Path, beat: float = BEAT, stale: float = STALE) -> Iterator[
 class _Life(threading.Thread):
     """The signs of life of this process."""
 
-    def __init__(self, path: Path, beat: float) -> None:
+    def __init__(self, path: Path, token: str, beat: float) -> None:
         super().__init__(daemon=True, name="signs of life")
-        self._path, self._beat = path, beat
+        self._path, self._token, self._beat = path, token, beat
         self._over = threading.Event()
 
     def run(self) -> None:
         """Signs of life until the end, or until another process has taken over."""
         while not self._over.wait(self._beat):
-            with suppress(
-                OSError, *own_errors()
-            ):  # whether an outage is too long is for others to judge: who writes results fails by itself
-                if not _is_ours(self._path):
+            with suppress(*store_errors()):  # who writes results fails by itself, if an outage is too long
+                if not _is_ours(self._path, self._token):
                     return
-                put(self._path, _sign())
+                put(self._path, _sign(self._token))
 
     def check(self) -> None:
         """RunLockedError if another process has taken over."""
@@ -73,17 +72,14 @@ class _Life(threading.Thread):
         self._over.set()
         self.join()
         with suppress(*store_errors()):  # left behind, it is one of a dead process
-            if _is_ours(self._path):
+            if _is_ours(self._path, self._token):
                 remove(self._path)
 
 
-_TOKEN = uuid4().hex
-
-
-def _sign() -> bytes:
+def _sign(token: str) -> bytes:
     """Who we are, and something that is different every time."""
     about = {"process": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "born": _born(os.getpid())}
-    return json.dumps(about | {"token": _TOKEN, "sign": uuid4().hex}).encode()
+    return json.dumps(about | {"token": token, "sign": uuid4().hex}).encode()
 
 
 def _about(sign: bytes | None) -> dict[str, object]:
@@ -95,13 +91,13 @@ def _about(sign: bytes | None) -> dict[str, object]:
     return about if isinstance(about, dict) else {}
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether the holder is this process's still, and no later one has been made by who took it for dead."""
-    return files(path.parent, _PATTERN)[-1:] == [path] and _about(read(path)).get("token") == _TOKEN
+def _is_ours(path: Path, token: str) -> bool:
+    """Whether the holder is still the one that has `token`, and no later one has been made by who took it for dead."""
+    return files(path.parent, _PATTERN)[-1:] == [path] and _about(read(path)).get("token") == token
 
 
-def _take(directory: Path, beat: float, stale: float) -> Path:
-    """The holder file of this process, once it is the only one; RunLockedError if another process has the directory.
+def _take(directory: Path, token: str, beat: float, stale: float) -> Path:
+    """The holder file with `token`, once it is the only one; RunLockedError if another process has the directory.
 
     Holders are numbered: who takes over makes the next one, which only one process can, and looks again before it believes.
     """
@@ -111,7 +107,7 @@ def _take(directory: Path, beat: float, stale: float) -> Path:
             continue  # it has just gone
         number = int(before[-1].name.rpartition("-")[2]) + 1 if before else 1
         own = directory / f".holder-{number:06d}"
-        if not put_new(own, _sign()):
+        if not put_new(own, _sign(token)):
             raise _refusal(directory, read(own))
         others = [path for path in files(directory, _PATTERN) if path not in (*before, own)]
         if others:
@@ -128,7 +124,7 @@ def _is_dead(path: Path, beat: float, stale: float) -> bool:
     first = read(path)
     about = _about(first)
     if about.get("machine") and about["machine"] == _machine():
-        if about.get("born") == _born(int(str(about["process"]))) and about.get("token") != _TOKEN:
+        if about.get("born") == _born(int(str(about["process"]))):
             raise _refusal(path.parent, first)
         return True
     end = time.monotonic() + stale

@@ -220,6 +220,8 @@ def test_a_live_process_is_named_and_a_killed_one_is_no_obstacle(tmp_path: Path,
     with held(directory) as check:
         check()
         assert names(directory) == [".holder-000002"]
+        with pytest.raises(RunLockedError, match=rf"\(process {os.getpid()} on "), held(directory):
+            pass
     assert time.monotonic() - started < 2, "that it is dead was known at once"
     assert names(directory) == []
 
