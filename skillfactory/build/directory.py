@@ -87,9 +87,9 @@ def empty(folder: Path) -> None:
         remove(folder / name)
 
 
-def settle(directory: Path, written: Sequence[str]) -> None:
+def settle(directory: Path, written: Sequence[str], patience: float = _PATIENCE) -> None:
     """Removes the drafts of workers that were lost; InputError if a file that one has `written` doesn't come into sight."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while missing := {*written} - {f"{table}/{name}" for table in _TABLES for name in names(directory / table)}:
         if time.monotonic() > deadline:
             raise InputError(

@@ -2,29 +2,30 @@
 goes out again.
 """
 
-import os
 import platform
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from skillfactory.build.parallel import portable
 from skillfactory.cluster import connected
-from skillfactory.errors import ConfigError, SkillFactoryError, require
+from skillfactory.cluster.surroundings import Surroundings, packed, unpacked
+from skillfactory.errors import SkillFactoryError, require
 from skillfactory.machines import Workers
 
 J = TypeVar("J")
 R = TypeVar("R")
 
 DEATHS = 3  # of workers, over one job or one after the other at their start, until it's not chance any more
+PATIENCE = 300.0  # seconds without room for a single worker
 AHEAD = 8  # jobs per worker that are taken up before the earliest of them is done
 
 
 @contextmanager
 def hired(machines: Workers) -> Iterator["RayCrew"]:
-    """A crew on the cluster that `machines` names. ConfigError if there is no such cluster, or no room on it."""
+    """A crew on the cluster that `machines` names. ConfigError if there is no such cluster."""
     with connected(machines):
         yield RayCrew(machines)
 
@@ -32,8 +33,8 @@ def hired(machines: Workers) -> Iterator["RayCrew"]:
 class RayCrew:
     """Workers on a Ray cluster, begun for each round of jobs and ended with it."""
 
-    def __init__(self, machines: Workers) -> None:
-        self.cpus = machines.actor_cpus
+    def __init__(self, machines: Workers, patience: float = PATIENCE) -> None:
+        self.cpus, self.patience = machines.actor_cpus, patience
         self.size = machines.actors or room(machines.actor_cpus)
 
     def each(self, work: Callable[[int], R], units: int) -> Iterator[R]:
@@ -50,30 +51,32 @@ class RayCrew:
 
 
 def room(cpus: float) -> int:
-    """How many workers of so many cores the cluster has room for; ConfigError if none."""
-    ray = require("ray", "ray")
-    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    found = sum(int(cores // (cpus or 1.0)) for cores in nodes)
-    if not found:
-        raise ConfigError(
-            f"no machine of the cluster has {cpus:g} cores for a worker (they have {', '.join(f'{n:g}' for n in nodes)}); "
-            "lower --actor-cpus, or say --actors N to wait for machines that join"
-        )
-    return found
+    """How many workers of so many cores the cluster has room for; 1 if it has none now."""
+    nodes = require("ray", "ray").nodes()
+    return max(1, sum(int(node["Resources"].get("CPU", 0.0) // (cpus or 1.0)) for node in nodes if node["Alive"]))
+
+
+Outcome = tuple[R | None, Exception | None]
 
 
 class _Worker:
     """The actor: does jobs, one after the other."""
 
-    def __init__(self, work: Callable[[Any], Any], folder: str) -> None:
-        if Path(folder).is_dir():
-            os.chdir(folder)  # relative paths mean the same as where the command was given
-        self._work = work
+    def __init__(self, surroundings: Surroundings, work: bytes) -> None:
+        self._surroundings, self._packed = surroundings, work
+        self._work: Callable[[Any], Any]
 
-    def ready(self) -> str:
-        return platform.node()
+    def ready(self) -> Outcome[str]:
+        """The machine's name, once the worker can do its work."""
+        try:
+            self._surroundings.enter()
+            self._work = unpacked(self._packed)
+        except Exception as error:  # noqa: BLE001 - raised again where the results are wanted
+            return None, portable(error)
+        return platform.node(), None
 
-    def do(self, job: Any) -> tuple[Any, Exception | None]:
+    def do(self, job: Any) -> Outcome[Any]:
+        """What comes of a job."""
         try:
             return self._work(job), None
         except Exception as error:  # noqa: BLE001 - raised again where the results are wanted
@@ -91,11 +94,13 @@ class _Round(Generic[J, R]):
         self._waiting: deque[tuple[int, J]] = deque()  # in order of their numbers
         self._starting: dict[Any, Any] = {}  # the sign that a worker is ready → the worker
         self._held: dict[Any, dict[Any, tuple[int, J]]] = {}  # worker → the results it owes, in their order → its jobs
-        self._done: dict[int, tuple[R, Exception | None]] = {}
+        self._done: dict[int, Outcome[R]] = {}
         self._deaths: Counter[int] = Counter()  # by job; those at the start are counted as job -1
+        self._cpus = crew.cpus
         actor = self._ray.remote(_Worker)
-        self._actor = actor.options(num_cpus=crew.cpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        self._work = self._ray.put(work)
+        self._actor = actor.options(num_cpus=self._cpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
+        self._arguments = Surroundings.here(), self._ray.put(packed(work))
+        self._patience, self._alone = crew.patience, time.monotonic()  # since when there is no worker
 
     def results(self) -> Iterator[R]:
         """The results in the order of the jobs."""
@@ -107,11 +112,8 @@ class _Round(Generic[J, R]):
                     return
                 self._hand_out()
                 while turn in self._done:
-                    result, error = self._done.pop(turn)
-                    if error is not None:
-                        raise error
+                    yield _result(self._done.pop(turn))
                     turn += 1
-                    yield result
                     self._take_up(turn)
                     self._hand_out()
                 if turn < self._taken:
@@ -137,13 +139,21 @@ class _Round(Generic[J, R]):
                     number, job = self._waiting.popleft()
                     held[worker.do.remote(job)] = number, job
         while len(self._starting) < min(self._size - len(self._held), len(self._waiting)):
-            worker = self._actor.remote(self._work, str(Path.cwd()))
+            worker = self._actor.remote(*self._arguments)
             self._starting[worker.ready.remote()] = worker
 
     def _await(self) -> None:
         """Waits for the next sign of life or death from a worker."""
         owed = {sign: worker for worker, held in self._held.items() for sign in held}
-        signs, _ = self._ray.wait([*owed, *self._starting], num_returns=1)
+        if self._held:
+            self._alone = time.monotonic()
+        left = None if self._held else max(0.0, self._alone + self._patience - time.monotonic())
+        signs, _ = self._ray.wait([*owed, *self._starting], num_returns=1, timeout=left)
+        if not signs:
+            raise SkillFactoryError(
+                f"no machine of the cluster had room for a worker of {self._cpus:g} cores for {self._patience:g} s; "
+                "`ray status` says what it has and who uses it. Lower --actor-cpus or add machines"
+            )
         sign = signs[0]
         worker = owed[sign] if sign in owed else self._starting.pop(sign)
         known = self._ray.exceptions
@@ -155,6 +165,7 @@ class _Round(Generic[J, R]):
         if sign in owed:
             self._done[self._held[worker].pop(sign)[0]] = result
         else:
+            _result(result)
             self._held[worker] = {}
             self._deaths[-1] = 0
 
@@ -171,3 +182,10 @@ class _Round(Generic[J, R]):
         if at < 0:
             raise SkillFactoryError(f"{DEATHS} workers one after the other died at their start: {why}")
         raise SkillFactoryError(f"{DEATHS} workers died over the same part of the work, number {at} (out of memory?): {why}")
+
+
+def _result(outcome: Outcome[R]) -> R:
+    result, error = outcome
+    if error is not None:
+        raise error
+    return cast(R, result)
