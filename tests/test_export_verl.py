@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from easy_task import Sevens
 from silver import attempt, row, simple, write
 from solver import answer
 from test_build_from_run import built
@@ -26,6 +27,7 @@ from skillfactory.export import ExportConfig, Summary, export
 from skillfactory.export.target import Wanted
 from skillfactory.export.verl import batch
 from skillfactory.masks import Mask, silent
+from skillfactory.records import Check, Grade, Question
 from skillfactory.suites.questions import part_of
 from skillfactory.tasks import resolve
 from skillfactory.tasks.generated import split_of
@@ -162,6 +164,35 @@ def test_the_reward_is_that_of_our_own_reinforcement(folder: Path) -> None:
     assert len(seen) == 3
 
 
+class Doubtful(Sevens):
+    """A task whose check never comes to an end."""
+
+    reason = "timeout"
+
+    def check(self, question: Question, answer: str) -> Grade:
+        """Nothing."""
+        return Grade(Check.UNDECIDED, self.reason)
+
+
+class Raising(Doubtful):
+    """A task with a grader that has a bug."""
+
+    reason = "raised_ZeroDivisionError"
+
+
+def test_an_answer_that_cannot_be_decided_earns_nothing_and_a_broken_check_is_an_error(tmp_path: Path) -> None:
+    for name in ("test_export_verl:Doubtful", "test_export_verl:Raising"):
+        asked(tmp_path / name, name, questions=20, validation=2)
+        one = rows(tmp_path / name, "train")[0]
+        call = partial(reward(tmp_path / name), name, ground_truth=one["reward_model"]["ground_truth"])
+        assert call("no answer") == 0.0
+        if name == "test_export_verl:Raising":
+            with pytest.raises(InputError, match="the grader of the task sevens raised ZeroDivisionError: '7'"):
+                call("<answer>7</answer>")
+        else:
+            assert call("<answer>7</answer>") == 0.0
+
+
 def test_a_ground_truth_of_another_make_is_an_error(folder: Path) -> None:
     with pytest.raises(InputError, match="expected the ground truth that an export wrote, came '42'"):
         reward(folder)("gsm8k", "<answer>42</answer>", "42")
@@ -201,6 +232,13 @@ def test_the_folder_is_a_data_set_of_two_splits(folder: Path, tmp_path: Path) ->
     found = load_dataset(str(folder), cache_dir=str(tmp_path))
     assert {name: len(found[name]) for name in found} == {"train": 60, "validation": 30}
     assert found["train"][0]["prompt"] == rows(folder, "train")[0]["prompt"]
+
+
+def test_more_questions_than_a_row_group_holds_are_numbered_on(tmp_path: Path) -> None:
+    asked(tmp_path / "out", "countdown:3", questions=1100, validation=2)
+    with pq.ParquetFile(tmp_path / "out" / "data" / "train-00000-of-00001.parquet") as file:
+        assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [1024, 76]
+    assert [one["extra_info"]["index"] for one in rows(tmp_path / "out", "train")] == [*range(1100)]
 
 
 def test_the_account_counts_questions(tmp_path: Path) -> None:

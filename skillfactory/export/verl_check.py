@@ -205,6 +205,8 @@ def reward(config: Any, train: Any) -> str:
         worker = RewardLoopWorker(config)
     except (RuntimeError, ValueError) as error:
         fail(f"verl can't load the reward: {error.__cause__ or error}")
+    from skillfactory.errors import SkillFactoryError  # it is there: reward.py found it
+
     first: dict[str, int] = {}
     for place, source in enumerate(train.dataframe["data_source"]):
         first.setdefault(source, place)
@@ -212,7 +214,10 @@ def reward(config: Any, train: Any) -> str:
         row = train[place]
         gold = row["extra_info"]["answer"]
         for text, due in ((f"<answer>{gold}</answer>", 1.0), (f"{gold}", 0.0), ("<answer>no such answer</answer>", 0.0)):
-            came = scored(worker, row, text)
+            try:
+                came = scored(worker, row, text)
+            except SkillFactoryError as error:
+                fail(f"the task of {source} can't be used here: {error}")
             if came != due:
                 fail(
                     f"reward.py, called by verl, gives {came} for {text!r}, and {due} is right ({source}, question "
