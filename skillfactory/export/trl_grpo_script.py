@@ -31,13 +31,11 @@ def main() -> None:
     if not tokenizer.chat_template:
         raise SystemExit("the tokenizer has no chat template; give one: --chat-template FILE")
     rows = load_dataset("parquet", data_files=str(HERE / "data" / "train-*.parquet"), split="train")
-    if len(rows) < options.prompts:
-        raise SystemExit(f"{len(rows):,} questions don't fill a batch of {options.prompts:,}: export more, or lower --prompts")
-    train(options, tokenizer, fitting(rows, tokenizer, options.max_prompt))
+    train(options, tokenizer, fitting(rows, tokenizer, options))
 
 
-def parsed(said: dict[str, Any]) -> argparse.Namespace:
-    """The options; `said` holds what the export was told."""
+def parsed(said: dict[str, Any], arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line, or of `arguments`; `said` holds what the export was told."""
     parser = argparse.ArgumentParser(description="Reinforcement with TRL on questions that check themselves.")
     model = str(HERE / said["model"]) if (HERE / said["model"]).exists() else said["model"]
     parser.add_argument(
@@ -64,14 +62,21 @@ def parsed(said: dict[str, Any]) -> argparse.Namespace:
     parser.add_argument("--chat-template", type=Path, help="Jinja file (default: the model's)")
     parser.add_argument("--eos-token", help="the token that ends a turn (default: the tokenizer's end-of-text token)")
     parser.add_argument("--seed", type=int, default=said["seed"], help="order of the questions (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.prompts % options.mini_batch:
         parser.error(f"--prompts {options.prompts} is no multiple of --mini-batch {options.mini_batch}")
+    options.one_pass = options.per_device * int(os.environ.get("WORLD_SIZE", "1"))  # responses, over all processes
+    if options.mini_batch * options.samples % options.one_pass:
+        step = options.mini_batch * options.samples
+        parser.error(f"a step of {step:,} responses is no multiple of the {options.one_pass:,} in a pass: choose --per-device")
     return options
 
 
-def fitting(rows: Any, tokenizer: Any, limit: int) -> Any:
-    """The rows, after a check that no prompt is over `limit` tokens."""
+def fitting(rows: Any, tokenizer: Any, options: argparse.Namespace) -> Any:
+    """The rows, after checks that they fill a batch (TRL would train on none) and that no prompt is too long."""
+    limit = options.max_prompt
+    if len(rows) < options.prompts:
+        raise SystemExit(f"{len(rows):,} questions don't fill a batch of {options.prompts:,}: export more, or lower --prompts")
 
     def measured(row: dict[str, Any]) -> dict[str, int]:
         ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -86,13 +91,14 @@ def fitting(rows: Any, tokenizer: Any, limit: int) -> Any:
     return rows
 
 
-def reward(tokenizer: Any) -> Any:
-    """The function that TRL calls: 1.0 for a response whose final answer is right, else 0.0."""
+def reward(tokenizer: Any, limit: int) -> Any:
+    """The function that TRL calls: 1.0 for a response whose final answer is right, else 0.0, as for one cut off at `limit`."""
     from skillfactory.reward import score
 
     def right(completion_ids: list[list[int]], truth: list[str], **_: Any) -> list[float]:
         texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
-        return [score(text, said) for text, said in zip(texts, truth, strict=True)]
+        ended = [len(ids) < limit or ids[-1] == tokenizer.eos_token_id for ids in completion_ids]
+        return [score(text, said) if end else 0.0 for text, said, end in zip(texts, truth, ended, strict=True)]
 
     return right
 
@@ -105,15 +111,12 @@ def train(options: argparse.Namespace, tokenizer: Any, rows: Any) -> None:
 
     on_gpu = torch.cuda.is_available()
     together, step = options.prompts * options.samples, options.mini_batch * options.samples
-    one_pass = options.per_device * int(os.environ.get("WORLD_SIZE", "1"))  # over all processes
-    if step % one_pass:
-        raise SystemExit(f"a step of {step:,} responses is no multiple of {one_pass:,} in a pass: choose another --per-device")
     config = GRPOConfig(
         output_dir=str(options.output),
         num_generations=options.samples,
         per_device_train_batch_size=options.per_device,
-        gradient_accumulation_steps=step // one_pass,
-        steps_per_generation=together // one_pass,
+        gradient_accumulation_steps=step // options.one_pass,
+        steps_per_generation=together // options.one_pass,
         max_completion_length=options.max_response,
         max_steps=options.max_steps or options.batches * (together // step),
         learning_rate=options.learning_rate,
@@ -131,7 +134,11 @@ def train(options: argparse.Namespace, tokenizer: Any, rows: Any) -> None:
         report_to="none",
     )
     trainer = GRPOTrainer(
-        model=options.model, reward_funcs=reward(tokenizer), args=config, train_dataset=rows, processing_class=tokenizer
+        model=options.model,
+        reward_funcs=reward(tokenizer, options.max_response),
+        args=config,
+        train_dataset=rows,
+        processing_class=tokenizer,
     )
     result = trainer.train()
     trainer.save_model(str(options.output))
