@@ -264,6 +264,8 @@ def _contents(config_type: type[Any], values: Mapping[str, Any]) -> dict[str, st
     """Hashes of what options name: files, folders, models, and modules with tasks or graders of the user's own."""
     found: dict[str, str] = {}
     for option in options(config_type):
+        if option.key[0] not in values:  # where it runs
+            continue
         named: Any = values
         for key in option.key:
             named = named[key]
