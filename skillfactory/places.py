@@ -6,6 +6,7 @@ any offset. A file elsewhere can't be added to.
 """
 
 import os
+import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -140,6 +141,26 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path | BinaryIO]:
+    """Where to write a file that appears at `path` when the block ends, or not at all; its folder is made.
+
+    Unlike `replacing` it doesn't wait for the disk: what a cut of the power takes is made again by the same command. Of several
+    processes that write the same file, such as one which was taken for dead, none disturbs another's.
+    """
+    if is_remote(path):
+        with replacing(path) as file:
+            yield file
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def put(path: Path, data: bytes) -> None:

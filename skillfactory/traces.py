@@ -1,9 +1,7 @@
 """The table of silver traces: its schema, and rows to columns."""
 
-import os
-import platform
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skillfactory.places import is_remote, remove, replacing
+from skillfactory.places import drafted, remove
 from skillfactory.records import Drop, Segment, Trace
 
 _SEGMENT = [
@@ -59,25 +57,6 @@ class Row:
     text: str
     segments: list[Segment]
     tokens: int | None
-
-
-@contextmanager
-def drafted(path: Path) -> Iterator[Path | BinaryIO]:
-    """Where to write a file that appears at `path` when the block ends, or not at all.
-
-    Of several processes that write the same file, such as one which was taken for dead, none disturbs another's.
-    """
-    if is_remote(path):
-        with replacing(path) as file:
-            yield file
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 _REPEATED = [

@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from skillfactory import __version__
 from skillfactory.errors import InputError, RunLockedError
 from skillfactory.holding import held
-from skillfactory.places import files, is_remote, make_folder, names, parquet, put, read, remove
+from skillfactory.places import drafted, files, is_remote, make_folder, names, parquet, put, read, remove
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
-from skillfactory.traces import DROPS, SCHEMA, DropWriter, drafted, open_writer
+from skillfactory.traces import DROPS, SCHEMA, DropWriter, open_writer
 
 _LOCK = ".lock"
 _LOCKS = (_LOCK, ".holder-")  # what says who is at work here

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from skillfactory.build.columns import decoded
 from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, Wanted, question_id
 from skillfactory.errors import InputError
-from skillfactory.places import is_remote, make_folder
-from skillfactory.traces import drafted
+from skillfactory.places import drafted, is_remote, make_folder
 
 PARTITION_BYTES = 32 << 20
 _ROWS = 2000  # held at a time
