@@ -40,6 +40,7 @@ TARGETS: dict[str, str] = {
     "chat": "skillfactory.export.chat:export",
     "hub": "skillfactory.export.hub:export",
     "llamafactory": "skillfactory.export.llamafactory:export",
+    "open-instruct": "skillfactory.export.open_instruct:export",
     "openrlhf": "skillfactory.export.openrlhf:export",
     "tokens": "skillfactory.export.tokens:export",
     "trl": "skillfactory.export.trl:export",
@@ -47,6 +48,7 @@ TARGETS: dict[str, str] = {
 }
 
 OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
+    "open-instruct-rl": "skillfactory.export.open_instruct:export_questions",
     "openrlhf-rl": "skillfactory.export.openrlhf:export_questions",
     "trl-grpo": "skillfactory.export.trl_grpo:export",
     "verl": "skillfactory.export.verl:export",
@@ -57,7 +59,19 @@ SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any 
 COLUMNS = ("trace_id", "conversations", "tokens")  # that a target may count on
 
 USED_BY = {
-    "model": ("axolotl", "llamafactory", "openrlhf", "openrlhf-rl", "tokens", "trl", "trl-grpo", "verl", "verl-sft"),
+    "model": (
+        "axolotl",
+        "llamafactory",
+        "open-instruct",
+        "open-instruct-rl",
+        "openrlhf",
+        "openrlhf-rl",
+        "tokens",
+        "trl",
+        "trl-grpo",
+        "verl",
+        "verl-sft",
+    ),
     "template": ("llamafactory",),
     "chat_template": ("axolotl", "tokens"),
     "mask": ("axolotl", "tokens", "verl-sft"),

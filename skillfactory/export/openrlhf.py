@@ -1,6 +1,7 @@
 """Data and launch scripts for OpenRLHF, with the paper's settings (method section 3): fine-tuning, and reinforcement."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ _HEAD = """\
 set -euo pipefail
 here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
 gpus="${{GPUS:-{gpus}}}"
-model="${{MODEL:-{model}}}"
+[ -n "${{MODEL:-}}" ] || MODEL={model}
 """
 
 
@@ -93,18 +94,21 @@ def batch(questions: int) -> int:
     return PROMPTS if questions >= PROMPTS else 1 << questions.bit_length() - 1
 
 
+def model_in_shell(config: ExportConfig) -> str:
+    """The model as a word of a script: a local one by its way from the folder, which is `$here`."""
+    name = shlex.quote(model_from(config))
+    return f'"$here"/{name}' if Path(located(config.model)).exists() else name
+
+
 def _script(about: str, gpus: int, config: ExportConfig, lines: Sequence[str]) -> str:
-    """A launch script: a local model is named by its way from the folder."""
-    model = "".join(f"\\{letter}" if letter in '\\"`$}' else letter for letter in model_from(config))
-    if Path(located(config.model)).exists():
-        model = f"$here/{model}"
-    return _HEAD.format(about=about, gpus=gpus, model=model) + " \\\n  ".join([*lines, '"$@"']) + "\n"
+    head = _HEAD.format(about=about, gpus=gpus, model=model_in_shell(config))
+    return head + " \\\n  ".join([*lines, '"$@"']) + "\n"
 
 
 def _sft(limit: int) -> list[str]:
     return [
         'exec deepspeed --num_gpus "$gpus" --module openrlhf.cli.train_sft',
-        '--model.model_name_or_path "$model"',
+        '--model.model_name_or_path "$MODEL"',
         '--data.dataset "$here/data" --data.input_key messages --data.apply_chat_template',
         f"--data.max_len {limit}",
         '--train.micro_batch_size 1 --train.batch_size "$gpus" --train.max_epochs 2 --train.seed 0',
@@ -119,7 +123,7 @@ def _rl(questions: int, held_out: bool, config: ExportConfig) -> list[str]:
     prompts, response = batch(questions), config.context
     lines = [
         "exec python3 -m openrlhf.cli.train_ppo_ray",
-        '--actor.model_name_or_path "$model" --reward.remote_url "$here/reward.py"',
+        '--actor.model_name_or_path "$MODEL" --reward.remote_url "$here/reward.py"',
         f'--data.prompt_dataset "$here/{TRAIN}" --data.prompt_split train',
         "--data.input_key prompt --data.label_key label --data.apply_chat_template",
         f"--data.max_len {PROMPT_TOKENS + response} --rollout.max_new_tokens {response}",

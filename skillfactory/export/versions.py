@@ -15,3 +15,6 @@ CHECKED: Mapping[str, str] = {
     "vllm": "0.32.0",
 }
 """Package → the version that its hand-off was seen to work with (docs/integrations.md)."""
+
+OPEN_INSTRUCT = "e6c3044 of 20 August 2026"
+"""The state of open-instruct's repository that its hand-off was checked with; there are no releases."""

@@ -1,0 +1,199 @@
+"""open-instruct's own preparation of data and its way to rewards, from a clone that OPEN_INSTRUCT names: the same as ours."""
+
+import ast
+import asyncio
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FAILED: list[str] = []
+CLONE = Path(os.environ.get("OPEN_INSTRUCT", ""))
+
+
+def say(good: bool, what: str, detail: str) -> None:
+    """Prints a finding."""
+    print("ok" if good else "failed", what, detail, sep="\t", flush=True)
+    if not good:
+        FAILED.append(what)
+
+
+def exported(source: str, to: str, *options: str) -> Path:
+    """The folder of an export."""
+    command = [
+        os.environ["SKILLFACTORY"],
+        "export",
+        source,
+        "--to",
+        to,
+        "--model",
+        os.environ["MINI"],
+        "--output",
+        to,
+        *options,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Path(to).resolve()
+
+
+def given(folder: Path, program: str) -> dict[str, list[str]]:
+    """Option → values, as train.sh hands them to `program`."""
+    seen = folder / "bin"
+    seen.mkdir()
+    (seen / program).write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@"\n')
+    (seen / program).chmod(0o755)
+    path = {"PATH": f"{seen}{os.pathsep}{os.environ['PATH']}"}
+    said = subprocess.run(
+        ["bash", folder / "train.sh"], env=os.environ | path, capture_output=True, text=True, check=True
+    ).stdout
+    words = said.split("\0")[:-1]
+    found: dict[str, list[str]] = {}
+    name = ""
+    for word in words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]:
+        if word.startswith("--"):
+            name = word[2:]
+            found[name] = []
+        else:
+            found[name].append(word)
+    return found
+
+
+def fields(*places: str) -> set[str]:
+    """The fields of dataclasses, read from the source: its module:Class, with their bases."""
+    found: set[str] = set()
+    for place in places:
+        module, _, wanted = place.partition(":")
+        tree = ast.parse((CLONE / "open_instruct" / f"{module}.py").read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name == wanted:
+                found |= {
+                    line.target.id
+                    for line in node.body
+                    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+                }
+                bases = [ast.unparse(base).rpartition(".") for base in node.bases]
+                found |= fields(*(f"{where or module}:{base}" for where, _, base in bases if where != "enum"))
+    return found
+
+
+def check_traces() -> None:
+    """Their preparation of SFT rows against the rows of the target tokens."""
+    import pyarrow.parquet as pq
+    from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
+
+    folder = exported(os.environ["TRACES"], "open-instruct", "--max-length", "1024")
+    ours = pq.read_table(exported(os.environ["TRACES"], "tokens", "--max-length", "1024") / "data").to_pylist()
+    said = given(folder, "accelerate")
+    unknown = sorted({*said} - fields("finetune:FlatArguments", "dataset_transformation:TokenizerConfig"))
+    say(not unknown, "options of finetune.py", f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh")
+    tokens = TokenizerConfig(tokenizer_name_or_path=said["tokenizer_name_or_path"][0])
+    rows = get_cached_dataset_tulu(
+        said["dataset_mixer_list"],
+        said["dataset_mixer_list_splits"],
+        tokens,
+        ["sft_tulu_tokenize_and_truncate_v1", "sft_tulu_filter_v1"],
+        [{"max_seq_length": int(said["max_seq_length"][0])}, {}],
+        target_columns=["input_ids", "attention_mask", "labels"],
+        dataset_skip_cache=True,
+        dataset_local_cache_dir="cache",
+    )
+    say(len(rows) == len(ours), "rows", f"{len(rows)} of {len(ours)}")
+    same = beyond = trained = 0
+    for row, own in zip(rows, ours, strict=False):
+        ids, labels = [*map(int, row["input_ids"])], [*map(int, row["labels"])]
+        size = len(own["input_ids"])
+        same += ids[:size] == list(own["input_ids"]) and labels[:size] == list(own["labels"])
+        beyond += any(label != -100 for label in labels[size:])
+        trained += sum(label != -100 for label in labels)
+    say(same == len(ours), "tokens and labels", f"equal to ours in {same} of {len(ours)} rows; {trained:,} tokens are learnt")
+    say(not beyond, "after the turn", f"{beyond} rows train on what the template puts after the end of the turn")
+
+
+def check_questions() -> None:
+    """Their preparation of RLVR rows, and their way from these to rewards, with our verifier."""
+    from skillfactory.reward import score
+
+    folder = exported(os.environ["RUN"], "open-instruct-rl", "--questions", "50", "--validation", "10", "--max-length", "256")
+    said = given(folder, "python")
+    places = (
+        "grpo_utils:GRPOExperimentConfig",
+        "dataset_transformation:TokenizerConfig",
+        "data_loader:StreamingDataLoaderConfig",
+    )
+    unknown = sorted({*said} - fields(*places, "data_loader:VLLMConfig", "model_utils:ModelConfig"))
+    say(not unknown, "options of grpo_fast.py", f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh")
+
+    from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
+    from open_instruct.ground_truth_utils import VerifierFunction, apply_verifiable_reward
+
+    sys.path.insert(0, str(folder))
+    import skillfactory_verifier
+
+    ours = skillfactory_verifier.SkillFactoryVerifier
+    say(
+        ours in VerifierFunction.__subclasses__(),
+        "verifier",
+        "among the subclasses that open-instruct builds its verifiers from",
+    )
+    verifiers = {ours().name: ours()}
+    tokens = TokenizerConfig(tokenizer_name_or_path=said["tokenizer_name_or_path"][0])
+    for name in ("dataset_mixer_list", "dataset_mixer_eval_list"):
+        rows = get_cached_dataset_tulu(
+            said[name],
+            said[f"{name}_splits"],
+            tokens,
+            ["rlvr_tokenize_v1", "rlvr_max_length_filter_v1"],
+            [{}, {"max_prompt_token_length": int(said["max_prompt_token_length"][0])}],
+            dataset_skip_cache=True,
+            dataset_local_cache_dir="cache",
+        )
+        named = all(row["dataset"] == ["skillfactory"] and len(row["ground_truth"]) == 1 for row in rows)
+        say(named and len(rows) == (50 if name == "dataset_mixer_list" else 10), f"rows of {name}", f"{len(rows)} rows")
+        if name == "dataset_mixer_list":
+            training = rows
+    texts, truths, names = [], [], []
+    for number, row in enumerate(training):
+        wrong = training[(number + 1) % len(training)]["answer"]
+        for text in (
+            f"<answer>{row['answer']}</answer>",
+            f"<answer>{wrong}</answer>",
+            "",
+            f"<think><answer>{row['answer']}</answer>",
+        ):
+            texts.append(text)
+            truths.append(row["ground_truth"])
+            names.append(row["dataset"])
+    rewards, _ = asyncio.run(apply_verifiable_reward(verifiers, [[]] * len(texts), texts, truths, names, reward_mult=1.0))
+    expected = [score(text, truth[0]) for text, truth in zip(texts, truths, strict=True)]
+    equal = sum(map(float.__eq__, map(float, rewards), expected))
+    say(equal == len(texts), "reward", f"{equal} of {len(texts)} responses get our reward; {sum(expected):.0f} get 1")
+    say(
+        50 <= sum(expected) < len(texts), "right and wrong", "every question's right answer gets 1, and not every response does"
+    )
+
+
+def version() -> str:
+    """The commit of the clone, where git knows it."""
+    done = subprocess.run(["git", "-C", CLONE, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True)
+    return done.stdout.strip() or os.environ.get("OPEN_INSTRUCT_VERSION", "unknown")
+
+
+def main() -> int:
+    """Runs the checks; 1 if one failed."""
+    if not (CLONE / "open_instruct" / "dataset_transformation.py").is_file():
+        why = "open-instruct isn't on PyPI: clone it, and name the clone in OPEN_INSTRUCT"
+        print("skipped", "all", why, sep="\t")
+        return 0
+    sys.path.insert(0, str(CLONE))
+    print("version", "open-instruct", version(), sep="\t")
+    for package in ("transformers", "datasets", "torch"):
+        print("version", package, importlib.metadata.version(package), sep="\t")
+    check_traces()
+    check_questions()
+    print("skipped", "training", "open-instruct trains on GPUs alone", sep="\t")
+    return int(bool(FAILED))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

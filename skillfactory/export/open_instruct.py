@@ -1,0 +1,195 @@
+"""Data and launch scripts for open-instruct, with the paper's settings (method section 3): fine-tuning, and reinforcement."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skillfactory import __version__
+from skillfactory.export.openrlhf import MINI_BATCH, PROMPT_TOKENS, PROMPTS, SAMPLES, STEPS, batch, model_in_shell
+from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
+from skillfactory.export.questions import Asks
+from skillfactory.export.target import ExportConfig, Written
+from skillfactory.export.versions import OPEN_INSTRUCT
+from skillfactory.progress import Progress
+from skillfactory.reward import truth
+from skillfactory.supply import Asked
+from skillfactory.tracefiles import TraceFiles
+
+VERIFIER = Path(__file__).with_name("open_instruct_verifier.py")
+NAME = "skillfactory"  # of the verifier, which rows name in `dataset`
+TRAIN, VALIDATION = "data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"
+_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_TEXTS = ("ground_truth", "dataset", "question_id", "task", "answer")
+SCHEMA = pa.schema([("messages", _TURNS), *((name, pa.string()) for name in _TEXTS)])
+"""What open-instruct's RLVR data holds; `ground_truth` is what the verifier takes. Id, task and answer are for readers."""
+
+_HEAD = """\
+#!/usr/bin/env bash
+# {about}
+# Options that are added to the command win over those below.
+set -euo pipefail
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+[ -n "${{MODEL:-}}" ] || MODEL={model}
+cd "${{OPEN_INSTRUCT:?set it to the folder of a clone of open-instruct}}"
+"""
+_GRPO = '''"""GRPO of open-instruct with SkillFactory's verifier among its own, which it finds by looking for subclasses."""
+
+import runpy
+
+import skillfactory_verifier  # noqa: F401
+
+runpy.run_module("open_instruct.grpo_fast", run_name="__main__")
+'''
+
+
+def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
+    """Writes `data/`, `train.sh` and a README; refuses traces that open-instruct would cut."""
+    limit = config.context
+    lengths = check_lengths(source, limit, config.drop_long, "open-instruct")
+    written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
+    files = sorted(path.relative_to(folder).as_posix() for path in (folder / "data").iterdir())
+    about = "Full fine-tuning with open-instruct on the traces beside this script:  OPEN_INSTRUCT=CLONE bash train.sh"
+    (folder / "train.sh").write_text(_script(about, config, _sft(files, limit)), "utf-8")
+    notes = length_note(lengths, limit)
+    (folder / "README.md").write_text(card(_about_traces(written, limit, notes)), "utf-8")
+    return Written(written, dropped(source, written), notes)
+
+
+def export_questions(asks: Asks, folder: Path, config: ExportConfig, progress: Progress) -> Written:
+    """Writes `data/`, the verifier, `grpo.py`, `train.sh` and a README."""
+    asked = asks.training.asked
+    (folder / "data").mkdir()
+    progress.begin("export", "questions", len(asked) + len(asks.validation))
+    _write(folder / TRAIN, asked, progress)
+    if asks.validation:
+        _write(folder / VALIDATION, asks.validation, progress)
+    (folder / "skillfactory_verifier.py").write_text(VERIFIER.read_text("utf-8"), "utf-8")
+    (folder / "grpo.py").write_text(_GRPO, "utf-8")
+    about = "Reinforcement (GRPO) with open-instruct on the questions beside this script:  OPEN_INSTRUCT=CLONE bash train.sh"
+    (folder / "train.sh").write_text(_script(about, config, _rl(len(asked), bool(asks.validation), config)), "utf-8")
+    (folder / "README.md").write_text(_about_questions(asks, config), "utf-8")
+    prompts = batch(len(asked))
+    few = (f"a step takes {prompts} questions, not the paper's {PROMPTS}: there are no more",) if prompts < PROMPTS else ()
+    return Written(len(asked), notes=few)
+
+
+def _write(path: Path, asked: Sequence[Asked], progress: Progress) -> None:
+    rows = [
+        {
+            "messages": [{"role": "user", "content": one.question.prompt}],
+            "ground_truth": truth(one),
+            "dataset": NAME,
+            "question_id": one.question.id,
+            "task": one.source.label,
+            "answer": one.question.answer,
+        }
+        for one in asked
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+    progress.advance(len(rows))
+
+
+def _script(about: str, config: ExportConfig, lines: Sequence[str]) -> str:
+    return _HEAD.format(about=about, model=model_in_shell(config)) + " \\\n  ".join([*lines, '"$@"']) + "\n"
+
+
+_ALONE = [  # what open-instruct does by default within its makers' own cluster
+    "--push_to_hub false --try_auto_save_to_beaker false",
+    '--dataset_skip_cache true --dataset_local_cache_dir "$here/cache"',
+]
+
+
+def _sft(files: Sequence[str], limit: int) -> list[str]:
+    mixed = " ".join(f'"$here/{name}" 1.0' for name in files)
+    return [
+        'exec accelerate launch --mixed_precision bf16 --num_processes "${GPUS:-1}" open_instruct/finetune.py',
+        '--model_name_or_path "$MODEL" --tokenizer_name_or_path "$MODEL"',
+        f"--dataset_mixer_list {mixed} --dataset_mixer_list_splits train",
+        f"--max_seq_length {limit} --per_device_train_batch_size 1 --gradient_accumulation_steps 1",
+        "--learning_rate 1e-6 --lr_scheduler_type cosine --warmup_ratio 0.05 --weight_decay 1e-4 --num_train_epochs 2",
+        '--gradient_checkpointing --seed 0 --logging_steps 10 --output_dir "$here/model" --do_not_randomize_output_dir true',
+        "--try_launch_beaker_eval_jobs false",
+        *_ALONE,
+    ]
+
+
+def _rl(questions: int, held_out: bool, config: ExportConfig) -> list[str]:
+    prompts, response = batch(questions), config.context
+    lines = [
+        'PYTHONPATH="$here:$PWD${PYTHONPATH:+:$PYTHONPATH}" exec python "$here/grpo.py"',
+        '--model_name_or_path "$MODEL" --tokenizer_name_or_path "$MODEL"',
+        f'--dataset_mixer_list "$here/{TRAIN}" 1.0 --dataset_mixer_list_splits train',
+        f"--max_prompt_token_length {PROMPT_TOKENS} --response_length {response} --pack_length {PROMPT_TOKENS + response}",
+        f"--num_unique_prompts_rollout {prompts} --num_samples_per_prompt_rollout {SAMPLES} --temperature 1.0",
+        f"--num_mini_batches {prompts // min(MINI_BATCH, prompts)} --num_epochs 1 --total_episodes {STEPS * prompts * SAMPLES}",
+        "--apply_verifiable_reward true --verification_reward 1.0 --advantage_normalization_type standard",
+        "--beta 0.0 --load_ref_policy false --clip_lower 0.2 --clip_higher 0.2 --async_steps 1",
+        "--learning_rate 1e-6 --lr_scheduler_type constant --warmup_ratio 0.0 --per_device_train_batch_size 1",
+        '--num_learners_per_node "${LEARNERS:-2}" --vllm_num_engines "${ENGINES:-2}" --deepspeed_stage 3',
+        f'--gradient_checkpointing --seed {config.wanted.seed} --output_dir "$here/model"',
+        "--try_launch_beaker_eval_jobs_on_weka false",
+        *_ALONE,
+    ]
+    if held_out:
+        lines.append(f'--dataset_mixer_eval_list "$here/{VALIDATION}" 1.0 --dataset_mixer_eval_list_splits train')
+        lines.append("--local_eval_every 10")
+    return lines
+
+
+def _about_traces(written: int, limit: int, notes: Sequence[str]) -> str:
+    warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
+    return f"""\
+# Silver traces for open-instruct
+
+{written:,} rows of `messages`. On a machine with GPUs, in the environment of a clone of open-instruct:
+
+```sh
+OPEN_INSTRUCT=/path/of/open-instruct GPUS=1 bash train.sh
+```
+
+`train.sh` is full fine-tuning with the paper's settings and the loss on the assistant's turn alone. One of them can't be set
+there: AdamW's second beta stays at 0.999, not 0.95. Uploads to the Hub, which open-instruct makes by default, are off, and so
+is its cache of prepared rows, which doesn't notice that a file has changed. It cuts rows over `--max_seq_length`. No row that
+was counted is longer than {limit:,} tokens.
+{warnings}
+Checked with open-instruct at {OPEN_INSTRUCT} on a CPU: its own preparation of data gives these rows the tokens and labels that
+SkillFactory's own training has, and `train.sh` has no option that it lacks. No training run stands behind this folder.
+"""
+
+
+def _about_questions(asks: Asks, config: ExportConfig) -> str:
+    count, prompts = len(asks.training.asked), batch(len(asks.training.asked))
+    splits = ("train", "validation") if asks.validation else ("train",)
+    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits)
+    return f"""\
+---
+configs:
+- config_name: default
+  data_files:
+{files}---
+
+# Questions for reinforcement with open-instruct
+
+{count:,} questions to train on and {len(asks.validation):,} held-out ones. On a machine with GPUs, in the environment of
+a clone of open-instruct:
+
+```sh
+pip install --no-deps CLONE       # a clone of skillfactory {__version__}, whose verifier grades; numpy and pyarrow are there
+OPEN_INSTRUCT=/path/of/open-instruct MODEL=/models/after-sft LEARNERS=2 ENGINES=2 bash train.sh
+```
+
+`MODEL` is the model that was fine-tuned on the traces, which is what the method asks for; without it, {config.model}. LEARNERS
+GPUs train while ENGINES others generate.
+
+- `train.sh` holds the paper's values: GRPO without a KL term, learning rate 1e-6, {prompts} questions a step with {SAMPLES}
+  responses each, {prompts // min(MINI_BATCH, prompts)} mini-batches, {STEPS} steps, {PROMPT_TOKENS} tokens for a prompt and
+  {config.context:,} for a response. open-instruct generates at least one step ahead of its training (`--async_steps 1`).
+- Each row's `dataset` names the verifier, `{NAME}`; `grpo.py` imports it from `skillfactory_verifier.py` and starts
+  `open_instruct.grpo_fast`. Started without `grpo.py`, open-instruct doesn't know the name, warns, and **gives every response
+  0**. The reward is 1 for a response whose final answer the task's own check finds right, else 0.
+
+Checked with open-instruct at {OPEN_INSTRUCT} on a CPU: its preparation of rows, its way from rows to rewards with this
+verifier, and the options of `train.sh`. No training run stands behind this folder.
+"""
