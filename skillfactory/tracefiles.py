@@ -50,6 +50,11 @@ class TraceFiles:
             for group in range(file.num_row_groups):
                 yield from file.iter_batches(size, [group], columns)
 
+    def schema(self, part: Path) -> pa.Schema:
+        """The columns of a part."""
+        with parquet(part) as file:
+            return file.schema_arrow
+
     def settings(self) -> dict[str, Any]:
         """The settings of the build, {} if it left no account."""
         settings = _account(self.directory).get("settings", {})

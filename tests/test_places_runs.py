@@ -22,6 +22,8 @@ from skillfactory.curate import CurateConfig, Generation
 from skillfactory.curation import curate
 from skillfactory.evaluate import Answering, EvaluateConfig
 from skillfactory.evaluation import evaluate
+from skillfactory.export import export
+from skillfactory.export.target import ExportConfig
 from skillfactory.places import files, is_remote, names, opened, place
 
 HERE = Path(__file__).parent
@@ -186,6 +188,7 @@ def test_the_whole_way_in_one_process_on_a_store_without_folders(tmp_path: Path)
         assert curate(config).nothing_to_do
         build(BuildConfig((str(root / "run"),), root / "traces", layout=("*C_full",), max_attempts=3))
         assert audit(AuditConfig(root / "traces")).faults.broken.count == 0
+        export(ExportConfig(root / "traces", "trl", tmp_path / f"export-{is_remote(root)}"))
         asks = EvaluateConfig(
             "some/model", root / "eval", task=("multiplication@70",), generation=Answering("scripted", option)
         )
@@ -195,3 +198,4 @@ def test_the_whole_way_in_one_process_on_a_store_without_folders(tmp_path: Path)
     same(tmp_path / "run", base / "run")
     same(tmp_path / "eval", base / "eval")
     same(tmp_path / "traces", base / "traces", f"{base}/")
+    same(tmp_path / "export-False", tmp_path / "export-True", f"{base}/")

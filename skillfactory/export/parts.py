@@ -89,7 +89,7 @@ def write_parts(source: TraceFiles, folder: Path, shape: Shape, progress: Progre
         path = folder / f"train-{number:05d}-of-{len(source.parts):05d}.{shape.format}"
         reads = shape.recast.reads if shape.recast else ()
         columns = list(dict.fromkeys(["trace_id", "tokens", "conversations", *reads, *shape.extra]))
-        schema = pq.read_schema(part)
+        schema = source.schema(part)
         missing = [name for name in columns if name not in schema.names]
         if missing:
             raise InputError(f"{part}: the columns {', '.join(missing)} are missing; found: {', '.join(schema.names)}")
