@@ -66,7 +66,7 @@ class Portion(Generic[Item]):
 
     number: int
     items: Sequence[Item]
-    left: tuple[str, ...] = ()  # names of the ledgers of others who were at it
+    left: tuple[str, ...] = ()  # names of the ledgers of those who were at it
     worker: str = ""  # who has it now, in the name of the ledger; "" for the process that holds the run directory
 
     @property
@@ -106,7 +106,7 @@ class Block(Generic[T]):
     def __init__(self, directory: Path, stage: Stage[T], portion: Portion[Any]) -> None:
         self.number, self.flows = portion.number, len(portion.items)
         self._directory, self._stage = directory, stage
-        left = [directory / name for name in portion.left]
+        left = [directory / name for name in portion.left if name != portion.ledger]
         self.ledger = Ledger(directory / portion.ledger, part(directory, "completions", self.number), left)
         self._started = time.monotonic()
         self._results: dict[int, T] = {}

@@ -204,15 +204,11 @@ class Course(Generic[Item, T]):
             self.flows += len(several)
             counts = None if number in self._ledgers else current(self.directory, number, self.stage.stamp)
             if counts is None:
-                yield self._portion(number, several)
+                yield Portion(number, several, tuple(self._ledgers.get(number, ())))
             else:
                 self.counts.update(counts)
                 self.tell(len(several))
             number += 1
-
-    def _portion(self, number: int, items: Sequence[Item]) -> Portion[Item]:
-        own = Portion(number, items)
-        return replace(own, left=tuple(name for name in self._ledgers.get(number, ()) if name != own.ledger))
 
     def empty_the_rest(self) -> None:
         """Empties the blocks past the end, which a longer run has left: their texts stay, their results go."""
@@ -220,7 +216,8 @@ class Course(Generic[Item, T]):
         while number in self._ledgers or part(self.directory, "completions", number).exists():
             counts = None if number in self._ledgers else current(self.directory, number, self.stage.stamp)
             if counts is None:
-                block: Block[T] = Block(self.directory, self.stage, self._portion(number, ()))
+                portion: Portion[Item] = Portion(number, (), tuple(self._ledgers.get(number, ())))
+                block: Block[T] = Block(self.directory, self.stage, portion)
                 self.tell_damage([(number, block.ledger.path.name, block.ledger.damaged)] if block.ledger.damaged else [])
                 self.take(block.finish())
             else:

@@ -22,7 +22,6 @@ Item = TypeVar("Item")
 DEATHS = 3  # of workers over one block, without an answer between them, or one after the other at their start
 PATIENCE = 300.0  # seconds without any worker before the run ends
 _LISTEN = 0.25  # seconds between two accounts of how far the workers have come
-_START = -1  # stands for a block, where a worker dies before it has one
 _FAREWELL = 30.0  # seconds that the engines have to free what they hold
 What = Literal["ready", "begin", "more", "told", "work", "finish"]
 
@@ -34,10 +33,12 @@ class Needs:
     cpus: float = 1.0
     gpus: float = 0.0
     workers: int | None = None
-    patience: float = PATIENCE
+    patience: float = PATIENCE  # seconds
 
 
-def hands(machines: Machines, generation: Generation) -> Callable[[Course[Any, Any], Job[Any, Any]], None] | None:
+def hands(
+    machines: Machines, generation: Generation, patience: float = PATIENCE
+) -> Callable[[Course[Any, Any], Job[Any, Any]], None] | None:
     """What does the blocks of a run (`run.carry_out`) on the cluster that `machines` names; None if they name none."""
     if machines.on is None:
         return None
@@ -50,7 +51,7 @@ def hands(machines: Machines, generation: Generation) -> Callable[[Course[Any, A
         with connected(machines):
             total: Mapping[str, float] = require("ray", "ray").cluster_resources()
             gpus = gpus_of(generation, total.get("GPU", 0.0)) if machines.actor_gpus is None else machines.actor_gpus
-            needs = Needs(machines.actor_cpus, gpus, machines.actors)
+            needs = Needs(machines.actor_cpus, gpus, machines.actors, patience)
             Workforce(course, job, needs, str(generation.engine_option.get("api_key_env", ""))).work_off(first, portions)
 
     return work
@@ -70,6 +71,7 @@ class _Hand(Generic[Item]):
     """A worker as its employer sees it."""
 
     name: str
+    number: int  # the how manieth it is
     actor: Any
     placed: bool = False  # it has found room on a machine
     begun: bool = False  # its engine has started
@@ -95,9 +97,10 @@ class Workforce(Generic[Item, T]):
         self._signs: dict[Any, tuple[_Hand[Item], What, int]] = {}  # what is awaited → of whom, and of which block
         self._stock: deque[Portion[Item]] = deque()
         self._over = False  # no more blocks come up by themselves
-        self._deaths: Counter[int] = Counter()  # by block, and of workers that had not begun
+        self._deaths: Counter[int] = Counter()  # by block, since its last answer
         self._lost = Tally()
-        self._begun = self._losses = 0
+        self._hired = self._losses = 0
+        self._failed_starts, self._judged = 0, 0  # one after the other; workers hired up to the last of them
         self._since = self._listened = time.monotonic()  # there was a worker; all were asked
 
     def work_off(self, first: Portion[Item], portions: Iterator[Portion[Item]]) -> None:
@@ -142,8 +145,8 @@ class Workforce(Generic[Item, T]):
         """Begins a worker for each block in stock that none is waiting for, as long as there are to be more."""
         starting = sum(not hand.begun for hand in self._hands)
         if len(self._hands) < self._size and len(self._stock) > starting:
-            self._begun += 1
-            hand: _Hand[Item] = _Hand(f"{self._name}.{self._begun}", self._actor.remote(*self._arguments))
+            self._hired += 1
+            hand: _Hand[Item] = _Hand(f"{self._name}.{self._hired}", self._hired, self._actor.remote(*self._arguments))
             self._hands.append(hand)
             self._await(hand, "ready")
 
@@ -210,7 +213,7 @@ class Workforce(Generic[Item, T]):
                 self._course.log("worker", name=hand.name, machine=said)
                 self._await(hand, "begin")
             case "begin":
-                hand.begun, self._deaths[_START] = True, 0
+                hand.begun, self._failed_starts = True, 0
                 self._await(hand, "more")
                 if self._over:
                     hand.actor.enough.remote()
@@ -227,26 +230,27 @@ class Workforce(Generic[Item, T]):
         self._course.tell(flows)
 
     def _lose(self, hand: _Hand[Item], error: Exception) -> None:
-        """Takes back what a lost worker had in hand. SkillFactoryError if too many died over the same."""
+        """Takes back what a lost worker had in hand. SkillFactoryError if too many died over the same, or at their start."""
         self._ray.kill(hand.actor)  # it may just be out of reach
         self._hands.remove(hand)
         self._signs = {sign: entry for sign, entry in self._signs.items() if entry[0] is not hand}
         self._lost += hand.tally
-        self._losses += 1
+        self._losses += hand.placed
         back = [replace(portion, left=(*portion.left, portion.ledger)) for _, portion in sorted(hand.held.items())]
         self._stock.extendleft(reversed(back))
         why = str(error).splitlines()[-1].strip().partition(" Some common causes")[0]
         self._course.log("lost", worker=hand.name, blocks=sorted(hand.held), why=why)
-        at = sorted(hand.held) if hand.begun else [_START]
-        self._deaths.update(at)
-        worst = [block for block in at if self._deaths[block] >= DEATHS]
-        if worst == [_START]:
+        if not hand.begun and hand.number > self._judged:  # not of those that the loss of a machine takes together
+            self._failed_starts, self._judged = self._failed_starts + 1, self._hired
+        if self._failed_starts >= DEATHS:
             raise SkillFactoryError(f"{DEATHS} workers one after the other died while their engines started: {why}")
+        self._deaths.update(hand.held.keys())
+        worst = [block for block in sorted(hand.held) if self._deaths[block] >= DEATHS]
         if worst:
             named = ", ".join(f"{block * BLOCK}-{block * BLOCK + BLOCK - 1}" for block in worst)
             raise SkillFactoryError(
-                f"{DEATHS} workers died over the questions {named} (counted from 0) without an answer in between; perhaps one of "
-                f"them takes more memory than a machine has: {why}. The same command goes on from here"
+                f"{DEATHS} workers died over the questions {named} (counted from 0) without an answer in between; perhaps one "
+                f"of them takes more memory than a machine has: {why}. The same command goes on from here"
             )
 
     def _look_after(self, now: float) -> None:

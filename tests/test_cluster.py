@@ -1,0 +1,207 @@
+"""Laws of runs on a Ray cluster, on a real one of several nodes: the bytes of one process, whatever dies on the way."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from notebook import Mortal, Noting, asked, dead, die, kept, notes, stumble
+from ray.cluster_utils import Cluster
+from test_run import contents, rows
+from test_run import options as curating
+
+from skillfactory.cluster.runs import DEATHS, gpus_of, hands
+from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting
+from skillfactory.curation import Summary, curate
+from skillfactory.errors import ConfigError, EngineError, SkillFactoryError
+from skillfactory.evaluate import Answering, EvaluateConfig
+from skillfactory.evaluation import evaluate
+from skillfactory.machines import Machines
+from skillfactory.progress import Silent
+from skillfactory.run import Job, carry_out
+from skillfactory.rundir import Stage
+
+TWO = Machines("ray", actors=2)
+ROOM = 32 + 8  # requests that an engine of `Noting` has in hand at most: twice its capacity, and those of one question more
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without room for workers, and two nodes of one core."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    ray.init(made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def notepad(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+def whole(config: CurateConfig) -> dict[str, bytes]:
+    """What one process leaves."""
+    alone = replace(config, output=config.output.with_name("whole"), machines=Machines())
+    (alone.output.with_name("whole-notes")).mkdir()
+    curate(alone, engine=partial(Noting, alone.output.with_name("whole-notes")))
+    return contents(alone.output)
+
+
+def once(notepad: Path, in_flight: int = 0) -> None:
+    """Nothing that was kept was asked for again, and no more was asked twice than was in flight at a loss."""
+    assert len(kept(notepad)) == len(set(kept(notepad)))
+    twice = [key for key, times in Counter(asked(notepad)).items() if times > 1]
+    assert len(twice) <= in_flight
+    for key in twice:  # at most one of those who asked came to keep it
+        assert kept(notepad).count(key) <= 1
+
+
+@pytest.mark.parametrize("mode", ["eager", "lazy"])
+def test_a_curation_has_the_bytes_of_one_process(cluster: Cluster, tmp_path: Path, notepad: Path, mode: str) -> None:
+    config = curating(tmp_path / "spread", questions=300, mode=mode, machines=TWO)
+    summary = curate(config, engine=partial(Noting, notepad))
+    assert contents(config.output) == whole(config)
+    assert len(notes(notepad)) == 2, "both workers had some of it"
+    once(notepad)
+    assert len(asked(notepad)) == summary.new_texts == len(rows(config.output, "completions"))
+    assert not summary.notes
+
+
+def test_an_evaluation_has_the_bytes_of_one_process(cluster: Cluster, tmp_path: Path, notepad: Path) -> None:
+    task = ("multiplication", "countdown")
+    config = EvaluateConfig(
+        "scripted", tmp_path / "spread", task=task, questions=100, samples=2, generation=Answering("scripted")
+    )
+    summary = evaluate(replace(config, machines=TWO), engine=partial(Noting, notepad))
+    alone = evaluate(replace(config, output=tmp_path / "alone"), engine=partial(Noting, notepad))
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
+    assert summary.numbers == alone.numbers
+    assert summary.new_texts == 400
+
+
+def test_a_transformers_model_gives_the_texts_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
+    generation = Generation("transformers", "mini", {"threads": 1, "batch_size": 16, "device": "cpu"})
+    config = CurateConfig(tmp_path / "alone", "countdown", level="3", questions=70, samples=1, reflections=1)
+    prompts = Prompting(("original",), variants_file=Path("brief"))
+    config = replace(config, decoding=Decoding(max_tokens=12), generation=generation, prompts=prompts)
+    curate(config)
+    curate(replace(config, output=tmp_path / "spread", machines=TWO))
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
+
+
+def test_one_process_goes_on_where_a_cluster_stopped_and_a_cluster_where_one_process_did(
+    cluster: Cluster, tmp_path: Path, notepad: Path
+) -> None:
+    config = curating(tmp_path / "run", questions=300)
+    expected = whole(config)
+    mortal = partial(Mortal, notepad)
+    for machines, life in ((TWO, 700), (Machines(), 900), (TWO, 500)):
+        with pytest.raises(RuntimeError):
+            curate(replace(config, machines=machines), engine=partial(mortal, life))
+    assert list(config.output.glob("ledger-*.jsonl"))
+    summary = curate(config, engine=partial(Noting, notepad))
+    assert contents(config.output) == expected
+    assert 0 < summary.new_texts < len(rows(config.output, "completions"))
+    once(notepad, in_flight=5 * ROOM)
+
+
+def underway(
+    config: CurateConfig, notepad: Path, losses: list[Callable[[], None]], delay: float = 0.05
+) -> tuple[Summary, dict[str, bytes]]:
+    """The run's summary and files, where a loss befell it each time so many texts more were kept; and those of one process."""
+    expected = whole(config)
+    total = len(kept(config.output.with_name("whole-notes")))
+    with ThreadPoolExecutor(1) as pool:
+        done: Future[Summary] = pool.submit(curate, config, engine=partial(Noting, notepad, delay=delay))
+        for n, lose in enumerate(losses, 1):
+            wait_for(lambda n=n: len(kept(notepad)) > n * total / (len(losses) + 2) or done.done())  # type: ignore[misc]
+            assert not done.done(), "it was over before the loss"
+            lose()
+        return done.result(60), expected
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_workers_that_are_killed_cost_what_they_had_in_flight(cluster: Cluster, tmp_path: Path, notepad: Path) -> None:
+    def kill() -> None:
+        alive = [process for process in notes(notepad) if Path(f"/proc/{process}").exists()]
+        os.kill(alive[-1], signal.SIGKILL)
+
+    config = curating(tmp_path / "run", questions=200, machines=TWO)
+    summary, expected = underway(config, notepad, [kill, kill])
+    assert contents(config.output) == expected
+    once(notepad, in_flight=2 * ROOM)
+    assert len(notes(notepad)) == 4, "two workers took the place of those killed"
+    assert summary.notes == ("2 workers were lost on the way; others went on with what they had in hand",)
+
+
+def test_a_question_that_kills_its_workers_ends_the_run_with_an_error_that_names_its_block(
+    cluster: Cluster, tmp_path: Path, notepad: Path
+) -> None:
+    config = curating(tmp_path / "run", questions=64, machines=replace(TWO, actors=1))
+    with pytest.raises(SkillFactoryError, match=rf"{DEATHS} workers died over the questions 0-63 .*The same command goes on"):
+        curate(config, engine=partial(Noting, notepad, die))
+    assert len(notes(notepad)) == DEATHS
+
+
+def test_errors_of_workers_stop_the_run_as_in_one_process(cluster: Cluster, tmp_path: Path, notepad: Path) -> None:
+    config = curating(tmp_path / "run", machines=replace(TWO, actors=1))
+    with pytest.raises(EngineError, match=r"^the engine gave no text, but \d+ failures, \d+ times: HTTP 404"):
+        curate(config, engine=partial(Noting, notepad, dead))
+    with pytest.raises(KeyError, match="a bug of the engine") as bug:
+        curate(config, engine=partial(Noting, notepad, stumble))
+    assert "in stumble" in str(bug.value), "the worker's traceback is told"
+    with pytest.raises(ConfigError, match="unknown engine 'tset'"):
+        curate(replace(config, generation=Generation("tset", "m")))
+    assert not json.loads((config.output / "run.json").read_text("utf-8"))["finished"]
+
+
+def test_nodes_that_go_cost_what_they_had_in_flight(cluster: Cluster, tmp_path: Path, notepad: Path) -> None:
+    def remove() -> None:
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    def remove_and_add() -> None:
+        remove()
+        cluster.add_node(num_cpus=1)
+
+    config = curating(tmp_path / "run", questions=200, machines=TWO)
+    summary, expected = underway(config, notepad, [remove, remove_and_add])
+    assert contents(config.output) == expected
+    once(notepad, in_flight=2 * ROOM)
+    assert summary.notes == ("2 workers were lost on the way; others went on with what they had in hand",)
+
+
+def test_a_cluster_without_room_is_an_error_after_some_patience(cluster: Cluster, tmp_path: Path) -> None:
+    stage = Stage[Any]("curate", "m", {}, {}, {}, rows=lambda result: {}, counts=lambda result: {}, title="")
+    job = Job(stage, range(3), lambda item: iter(()), lambda: Noting(tmp_path))  # type: ignore[arg-type,return-value]
+    machines = Machines("ray", actor_gpus=2)
+    with pytest.raises(SkillFactoryError, match="had room for a worker of 1 cores and 2 GPUs for 1 s"):
+        carry_out(tmp_path / "run", job, Silent(), hands=hands(machines, Generation(), patience=1.0))
+
+
+def test_a_worker_takes_the_gpus_that_its_engine_works_on() -> None:
+    assert gpus_of(Generation("vllm", "m", {"tensor_parallel_size": "4"}), 0) == 4
+    assert gpus_of(Generation("vllm", "m"), 0) == 1
+    assert gpus_of(Generation("transformers", "m"), 8) == 1
+    assert gpus_of(Generation("transformers", "m"), 0) == 0
+    assert gpus_of(Generation("transformers", "m", {"device": "cpu"}), 8) == 0
+    assert gpus_of(Generation("openai", "m"), 8) == 0
