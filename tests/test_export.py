@@ -143,11 +143,37 @@ def test_llamafactory_gets_its_data_set_and_the_papers_settings(traces: Path, tm
     paper |= {"adam_beta1": 0.9, "adam_beta2": 0.95, "weight_decay": 1e-4, "per_device_train_batch_size": 1}
     assert {key: options[key] for key in paper} == paper
     assert (options["cutoff_len"], options["model_name_or_path"], options["template"]) == (16384, "some/model", "llama3")
+    shared = json.loads((tmp_path / "out" / "deepspeed.json").read_text("utf-8"))
+    assert (shared["zero_optimization"]["stage"], "deepspeed" in options) == (3, False)
+    assert "`deepspeed: deepspeed.json`" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(("to", "file"), [("trl", "export.json"), ("llamafactory", "sft.yaml")])
+def test_llamafactory_takes_the_models_own_template_unless_told_another(traces: Path, tmp_path: Path) -> None:
+    run(traces, "llamafactory", tmp_path / "out", max_length=9000)
+    assert "template" not in yaml.safe_load((tmp_path / "out" / "sft.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("to", "trainer"), [("llamafactory", "LLaMA-Factory"), ("trl", "TRL")])
+@pytest.mark.parametrize("mask", ["wrong", "all-but-last"])
+def test_a_mask_that_the_hand_off_has_no_form_for_is_refused(
+    to: str, trainer: str, mask: str, traces: Path, tmp_path: Path
+) -> None:
+    message = f"mask: the hand-off to {trainer} trains on the whole turn; export --to axolotl or --to tokens with --mask {mask}"
+    with pytest.raises(ConfigError, match=message):
+        run(traces, to, tmp_path / "out", max_length=9000, mask=mask)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "file", "key"),
+    [
+        ("trl", "export.json", "model"),
+        ("llamafactory", "sft.yaml", "model_name_or_path"),
+        ("axolotl", "sft.yaml", "base_model"),
+    ],
+)
 def test_a_local_model_is_named_by_its_way_from_the_folder_and_a_hub_id_as_it_is(
-    to: str, file: str, traces: Path, tmp_path: Path
+    to: str, file: str, key: str, traces: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "models" / "mine").mkdir(parents=True)
     local = {os.path.relpath(tmp_path / "models" / "mine"): "../models/mine"}
@@ -155,7 +181,7 @@ def test_a_local_model_is_named_by_its_way_from_the_folder_and_a_hub_id_as_it_is
     for model, named in (local | {"some/model": "some/model"}).items():
         run(traces, to, tmp_path / "out", max_length=9000, model=model)
         said = yaml.safe_load((tmp_path / "out" / file).read_text("utf-8"))
-        assert said["model_name_or_path" if to == "llamafactory" else "model"] == named
+        assert said[key] == named
 
 
 def test_an_output_that_no_export_wrote_is_left_alone(traces: Path, tmp_path: Path) -> None:
@@ -184,7 +210,7 @@ def test_traces_and_runs_are_never_written_into(mark: str, traces: Path, tmp_pat
     ("to", "options", "note"),
     [
         ("trl", {"format": "jsonl"}, "format has no effect on the target trl; it is an option of chat"),
-        ("chat", {"model": "m"}, "model has no effect on the target chat; it is an option of llamafactory and "),
+        ("chat", {"model": "m"}, "model has no effect on the target chat; it is an option of axolotl and llamafactory and "),
         ("trl", {"template": "t"}, "template has no effect on the target trl; it is an option of llamafactory"),
     ],
 )
