@@ -9,6 +9,7 @@ from typing import Any
 
 from skillfactory.errors import InputError
 from skillfactory.markup import final_answer
+from skillfactory.places import is_remote, place
 from skillfactory.progress import Progress, Silent
 from skillfactory.records import Check, Grade, Question
 from skillfactory.rows import Batch, Row, appending, columns_of, count_rows, parsed_json, read_batches
@@ -50,9 +51,10 @@ def grade_file(
     `extracted`, `check` and `reason`. A row that can't be graded is undecided, its reason begins with "bad_row: ", and the
     run goes on. InputError if the file can't be read, is empty, or lacks a column. Memory doesn't grow with the rows.
     """
-    path, output, task = Path(path), Path(output), resolve(task) if isinstance(task, str) else task
+    path, output = (place(file) if isinstance(file, str) else file for file in (path, output))
+    task = resolve(task) if isinstance(task, str) else task
     total = count_rows(path)
-    if output.exists() and output.samefile(path):
+    if output == path or (not is_remote(output) and not is_remote(path) and output.exists() and output.samefile(path)):
         raise InputError(f"the output would overwrite the input {path}; give it another name")
     progress = progress or Silent()
     tally = _Tally()

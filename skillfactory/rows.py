@@ -4,9 +4,8 @@ A line that can't be read is no row: its reason stands in its place, so that who
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skillfactory.errors import InputError
+from skillfactory.places import drafted, opened, parquet
 
 BATCH = 1024  # rows
 MAX_FIELDS = 200  # of a nested column in Parquet; a mapping with a key per row would make one column for each
@@ -45,8 +45,9 @@ def count_rows(path: Path) -> int:
     check_suffix(path, "input")
     try:
         if path.suffix == ".parquet":
-            return int(pq.read_metadata(path).num_rows)
-        with path.open("rb") as file:
+            with parquet(path) as table:
+                return int(table.metadata.num_rows)
+        with opened(path) as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"can't read {path}: {error}") from error
@@ -55,13 +56,13 @@ def count_rows(path: Path) -> int:
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
     """The rows in batches; from Parquet only `columns` (those it has) become Python values."""
     if path.suffix == ".jsonl":
-        with path.open("rb") as file:
+        with opened(path) as file:
             lines = (line for line in file if line.strip())
             while chunk := list(islice(lines, BATCH)):
                 yield Batch([parsed(line) for line in chunk], None)
         return
-    with pq.ParquetFile(path) as file:
-        for table in file.iter_batches(BATCH):
+    with parquet(path) as source:
+        for table in source.iter_batches(BATCH):
             present = [name for name in columns if name in table.schema.names]
             yield Batch(rows_of(table.select(present)), table)
 
@@ -91,19 +92,14 @@ def appending(source: Path, output: Path, added: Sequence[str], texts: Sequence[
     they are beside values that become JSON text. The file appears whole when the block ends, or not at all.
     """
     check_suffix(output, "output")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
+    with drafted(output) as draft:
         if output.suffix == ".jsonl":
-            with temporary.open("wb") as file:
+            with draft.open("wb") if isinstance(draft, Path) else nullcontext(draft) as file:
                 yield lambda batch, more: file.writelines(_lines(batch, more))
         else:
             schema = _schema(source, added, texts)
-            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
                 yield lambda batch, more: writer.write_batch(_record_batch(batch, more, schema, added))
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def parsed(line: bytes) -> Row | str:
@@ -132,7 +128,11 @@ def _lines(batch: Batch, more: Sequence[Row]) -> Iterator[bytes]:
 
 def _schema(source: Path, added: Sequence[str], texts: Sequence[str]) -> pa.Schema:
     """The columns of the output. Metadata is left out: that of pandas and `datasets` describes the old columns only."""
-    schema = pq.read_schema(source).remove_metadata() if source.suffix == ".parquet" else _inferred(source, texts)
+    if source.suffix == ".parquet":
+        with parquet(source) as table:
+            schema = table.schema_arrow.remove_metadata()
+    else:
+        schema = _inferred(source, texts)
     kept = [field for field in schema if field.name not in added]
     return pa.schema([*kept, *(pa.field(name, pa.string()) for name in added)])
 

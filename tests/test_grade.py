@@ -63,6 +63,20 @@ def test_rows_come_out_whole_and_graded_in_every_format(tmp_path: Path, source: 
     assert summary.bad_rows == ()
 
 
+@pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
+@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
+def test_urls_are_read_and_written_like_paths(tmp_path: Path, source: str, target: str) -> None:
+    path, folder = write(tmp_path / source, ROWS * 500), tmp_path / "elsewhere"
+    grade_file(path, TASK, tmp_path / target)
+    grade_file(f"file://{path}", TASK, f"file://{folder}/{target}")
+    assert (folder / target).read_bytes() == (tmp_path / target).read_bytes()
+    assert [entry.name for entry in folder.iterdir()] == [target]
+    with pytest.raises(InputError, match=r"the output would overwrite the input file://.*; give it another name"):
+        grade_file(f"file://{path}", TASK, f"file://{path}")
+    with pytest.raises(InputError, match=r"can't read file://.*none.jsonl"):
+        grade_file(f"file://{tmp_path}/none.jsonl", TASK, tmp_path / target)
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_grading_again_replaces_the_grades(tmp_path: Path, suffix: str) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"

@@ -70,9 +70,11 @@ def _show_tasks(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 class GradeConfig:
     """Options of `skillfactory grade`."""
 
-    file: Path = field(metadata={"positional": True, "metavar": "FILE", "help": "rows to grade, JSONL or Parquet"})
+    file: Path = field(
+        metadata={"positional": True, "metavar": "FILE", "help": "rows to grade, JSONL or Parquet", "remote": True}
+    )
     task: str = field(metadata={"help": "the task whose verifier grades, or module:object", "metavar": "NAME"})
-    output: Path = field(metadata={"help": "the rows with their grades, JSONL or Parquet", "metavar": "FILE"})
+    output: Path = field(metadata={"help": "the rows with their grades, JSONL or Parquet", "metavar": "FILE", "remote": True})
     option: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "an option of the task"})
     machines: Workers = field(default_factory=Workers)
 
