@@ -240,7 +240,8 @@ class Workforce(Generic[Item, T]):
         self._stock.extendleft(reversed(back))
         why = str(error).splitlines()[-1].strip().partition(" Some common causes")[0]
         self._course.log("lost", worker=hand.name, blocks=sorted(hand.held), why=why)
-        if not hand.begun and hand.number > self._judged:  # not of those that the loss of a machine takes together
+        # The loss of a machine takes several at once, and those that were on their way to it: neither says that none can start.
+        if not hand.begun and hand.number > self._judged and "never ran" not in why:
             self._failed_starts, self._judged = self._failed_starts + 1, self._hired
         if self._failed_starts >= DEATHS:
             raise SkillFactoryError(f"{DEATHS} workers one after the other died while their engines started: {why}")
