@@ -2,11 +2,11 @@
 
     python benchmarks/ray_overhead.py [--questions 192] [--repeats 3] [--memory]
 
-The engine is `scripted`: 64 requests at once, 50 ms each (1,280 a second, about what a small model makes on a GPU), then without
+The engine is `scripted`: 64 requests at once, 50 ms each (1,280 a second, about what a small model makes on a GPU), then with no
 delay, where processors are all that counts. The two ways take turns, with the cluster up all the time. A rate is all texts over
-the time from the first request of any worker to the last text of any: a worker who waits counts, the start of processes doesn't.
-What counts is the best of each. The bar: 90 % with the delay. `--memory` has 1,000 and 20,000 questions of one text each answered
-on a cluster, and prints the most memory that the process had which gave the command.
+the time from the first request of any worker to the last text of any: a worker who waits counts, the start of workers does not.
+What counts is the best of each. The bar: 90 % with the delay. `--memory` has 1,000 and 20,000 questions of one text each
+answered on a cluster, and prints the most memory that the process had which gave the command.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def compare(questions: int, delay: float, repeats: int) -> float:
     alone = CurateConfig(Path(), "multiplication", questions=questions, samples=4, reflections=4, generation=generation)
     spread = replace(alone, machines=Machines("ray", actors=WORKERS))
     rates = [(rate(alone, delay), rate(spread, delay) / WORKERS) for _ in range(repeats)]
-    one, each = (max(found) for found in zip(*rates, strict=True))
+    one, each = max(each[0] for each in rates), max(each[1] for each in rates)
     print(
         f"{1000 * delay:g} ms a request: one process {one:,.0f} texts/s, {WORKERS} workers {each:,.0f} each: {each / one:.1%}"
     )

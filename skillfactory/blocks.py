@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from skillfactory.errors import EngineError
 from skillfactory.flow import Completion, Engine, Flow, Request, drive_numbered
 from skillfactory.ledger import Ledger
-from skillfactory.places import footer, make_folder, replacing
+from skillfactory.places import files, footer, is_remote, make_folder, replacing
 from skillfactory.records import Stop
 from skillfactory.rundir import Stage
 
@@ -26,6 +27,9 @@ Item = TypeVar("Item")
 BLOCK = 64  # flows; a block's texts are in memory once, when it ends (the paper's eager settings: about 30 MB)
 IN_VAIN = 64  # failures without one text: not the requests are at fault then, but the engine, its model or its address
 _TELL_EVERY = 0.25  # seconds
+_AHEAD = (
+    32  # requests under way for what finished blocks count: one after the other, a million questions would take ten minutes
+)
 _REASONS = 1000  # different ones that are told apart
 
 
@@ -49,6 +53,10 @@ class Tally:
     def copy(self) -> "Tally":
         """What it is now; also while another thread adds to it."""
         return Tally(self.texts, self.tokens, self.reused, Counter(dict.copy(self.errors)))
+
+    def total(self) -> int:
+        """How many requests it counts."""
+        return self.texts + self.reused + self.errors.total()
 
     def __add__(self, other: "Tally") -> "Tally":
         errors = self.errors + other.errors
@@ -98,6 +106,32 @@ def current(directory: Path, number: int, stamp: str) -> Mapping[str, int] | Non
         return None
     counts: dict[str, int] = json.loads(about.get(b"counts", b"{}"))
     return counts if about.get(b"stamp", b"").decode() == stamp and not counts.get("engine_errors") else None
+
+
+class Finished:
+    """What finished blocks count, asked for in the order of their numbers; elsewhere that of the next ones is on its way."""
+
+    def __init__(self, directory: Path, stamp: str) -> None:
+        self._directory, self._stamp = directory, stamp
+        self._pool = ThreadPoolExecutor(_AHEAD) if is_remote(directory) else None
+        self._ahead: dict[int, Future[Mapping[str, int] | None]] = {}
+        known = files(directory / "completions", "part-*.parquet") if self._pool else []
+        self._end = max((int(path.stem.partition("-")[2]) for path in known), default=-1) + 1
+
+    def counts(self, number: int) -> Mapping[str, int] | None:
+        """See `current`."""
+        if self._pool is None:
+            return current(self._directory, number, self._stamp)
+        for each in range(number, min(number + _AHEAD, self._end)):
+            if each not in self._ahead:
+                self._ahead[each] = self._pool.submit(current, self._directory, each, self._stamp)
+        known = self._ahead.pop(number, None)
+        return known.result() if known else None
+
+    def close(self) -> None:
+        """Ends the asking."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
 
 class Block(Generic[T]):

@@ -204,7 +204,7 @@ class Workforce(Generic[Item, T]):
             self._say(said.written.flows)
             said = said.told
         if isinstance(said, Told):
-            hand.tally = said.tally
+            hand.tally = max(hand.tally, said.tally, key=Tally.total)  # what was said first may be heard last
             for block in (block for block, answered in said.answered.items() if answered):
                 self._deaths.pop(block, None)
         match what:
