@@ -34,9 +34,9 @@ def traces(tmp_path: Path) -> Path:
 def exported(traces: Path, to: str, **options: Any) -> Path:
     """The folder of an export: of few questions where it is of questions."""
     wanted = Wanted(("countdown:mini", "acronym:mini"), questions=40, validation=6, seed=1)
-    options = {"max_length": 5000, "wanted": wanted} | options
+    given: dict[str, Any] = {"max_length": 5000, "wanted": wanted, **options}
     out = traces.with_name(to)
-    export(ExportConfig(traces, to, out, **options))
+    export(ExportConfig(traces, to, out, **given))
     return out
 
 

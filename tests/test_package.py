@@ -27,7 +27,7 @@ LAYERS = {
     ),
     "material": ("tasks prompts layouts suites supply reward", "ground language"),
     "stages": (
-        "budget deck curate build audit forcing grade export evaluate examination intervene measure",
+        "budget deck doctor curate build audit forcing grade export evaluate examination intervene measure",
         "ground language material",
     ),
     "engines": ("engines", "ground language"),

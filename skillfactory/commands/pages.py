@@ -1,4 +1,4 @@
-"""The commands that show and compare what others have made."""
+"""The commands that show and compare what others have made, and the one that looks at the machine."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -71,6 +71,18 @@ def _show_tokens(shown: Any) -> Iterator[str]:
     yield str(shown)
 
 
+def _doctor_config() -> type[Any]:
+    from skillfactory.doctor import DoctorConfig
+
+    return DoctorConfig
+
+
+def _doctor(config: Any, progress: Progress) -> Result:
+    from skillfactory.doctor import examine
+
+    return examine(config)
+
+
 PAGES: Mapping[str, Command] = {
     "compare": Command(
         summary="hold evaluations against each other, over the same questions",
@@ -123,5 +135,16 @@ PAGES: Mapping[str, Command] = {
         config=_tokens_config,
         run=_tokens,
         show=_show_tokens,
+    ),
+    "doctor": Command(
+        summary="what is installed, which hand-offs fit, and what would go wrong",
+        description="Prints the versions of what SkillFactory and the trainers beside it use, GPUs, memory and disk; which "
+        "export targets fit the installed versions, and with which they were checked; and what would go wrong, each with its "
+        "remedy. It changes nothing, loads no heavy library, and ends with exit code 0 whatever it finds.",
+        example="skillfactory doctor\nskillfactory doctor /data/runs --json",
+        resume="",
+        config=_doctor_config,
+        run=_doctor,
+        show=lambda found: str(found).splitlines(),
     ),
 }
