@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from skillfactory.blocks import BLOCK, Block, Blocks, Portion, Tally, Written, current, in_vain, part
+from skillfactory.blocks import BLOCK, Block, Blocks, Finished, Portion, Tally, Written, in_vain, part
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request
 from skillfactory.places import files, remove
@@ -192,6 +192,7 @@ class Course(Generic[Item, T]):
         self.counts: Counter[str] = Counter()
         self.tally, self.notes = Tally(), list[str]()
         self.flows = 0
+        self._finished = Finished(directory, stage.stamp)
         self._ledgers: dict[int, list[str]] = {}
         for path in files(directory, "ledger-*.jsonl"):
             self._ledgers.setdefault(int(path.stem.split("-")[1]), []).append(path.name)
@@ -202,7 +203,7 @@ class Course(Generic[Item, T]):
         number = 0
         while several := list(islice(source, BLOCK)):
             self.flows += len(several)
-            counts = None if number in self._ledgers else current(self.directory, number, self.stage.stamp)
+            counts = None if number in self._ledgers else self._finished.counts(number)
             if counts is None:
                 yield Portion(number, several, tuple(self._ledgers.get(number, ())))
             else:
@@ -214,7 +215,7 @@ class Course(Generic[Item, T]):
         """Empties the blocks past the end, which a longer run has left: their texts stay, their results go."""
         number = -(-self.flows // BLOCK)
         while number in self._ledgers or part(self.directory, "completions", number).exists():
-            counts = None if number in self._ledgers else current(self.directory, number, self.stage.stamp)
+            counts = None if number in self._ledgers else self._finished.counts(number)
             if counts is None:
                 portion: Portion[Item] = Portion(number, (), tuple(self._ledgers.get(number, ())))
                 block: Block[T] = Block(self.directory, self.stage, portion)
@@ -255,4 +256,5 @@ class Course(Generic[Item, T]):
 
     def close(self) -> None:
         """Closes the log."""
+        self._finished.close()
         self._log.close()
