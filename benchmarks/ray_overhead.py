@@ -2,7 +2,7 @@
 
     python benchmarks/ray_overhead.py [--questions 192] [--repeats 3] [--memory]
 
-The engine is `scripted`: 64 requests at once, 50 ms each (1,280 a second, about what a small model makes on a GPU), then with no
+The engine is `scripted`: 64 requests at once, 50 ms each (1,280 a second, as a small model makes on a GPU), then without
 delay, where processors are all that counts. The two ways take turns, with the cluster up all the time. A rate is all texts over
 the time from the first request of any worker to the last text of any: a worker who waits counts, the start of workers does not.
 What counts is the best of each. The bar: 90 % with the delay. `--memory` has 1,000 and 20,000 questions of one text each

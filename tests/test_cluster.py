@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from notebook import Mortal, Noting, asked, dead, die, kept, notes, stumble
 from ray.cluster_utils import Cluster
+from test_kill_resume import command, environment, finish
 from test_run import contents, rows
 from test_run import options as curating
 
@@ -205,3 +208,20 @@ def test_a_worker_takes_the_gpus_that_its_engine_works_on() -> None:
     assert gpus_of(Generation("transformers", "m"), 0) == 0
     assert gpus_of(Generation("transformers", "m", {"device": "cpu"}), 8) == 0
     assert gpus_of(Generation("openai", "m"), 8) == 0
+
+
+def test_ctrl_c_leaves_no_process_and_a_run_that_one_process_ends(tmp_path: Path) -> None:
+    engine = ["--engine", "scripted", "--engine-option", "answer=solver:answer", "--engine-option", "delay=0.2"]
+    grid = ["--questions", "100", "--samples", "1", "--reflections", "1", *engine]
+    spread = command(tmp_path / "run", [*grid, "--on", "ray", "--actors", "1"])
+    process = subprocess.Popen(spread, env=environment(), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(path.stat().st_size for path in (tmp_path / "run").glob("ledger-*.jsonl")))
+    others = psutil.Process(process.pid).children(recursive=True)
+    assert any("ray::" in " ".join(other.cmdline()) for other in others)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    wait_for(lambda: not psutil.wait_procs(others, timeout=0)[1], 30)
+    finish(tmp_path / "run", grid)
+    finish(tmp_path / "whole", grid)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
