@@ -38,20 +38,19 @@ def is_url(value: object) -> bool:
 
 
 def place(text: str) -> Path:
-    """The place that a path or a URL names; ConfigError if a package for it is missing, or the URL is of no known kind."""
+    """The place that a path or a URL names; ConfigError if no place can be named so, or the package for URLs is missing.
+
+    That of the URL's own file system is missed when the place is first used.
+    """
     if not is_url(text):
         return Path(text)
     url = require("upath", "cloud").UPath
     protocol = text.partition("://")[0]
     fresh = {"use_listings_cache": False} if protocol in _OBJECTS else {}  # other processes write too
     try:
-        found = cast(Path, url(text, **fresh))
-        _store(found)  # whose package may be missing
-    except ImportError as error:
-        raise ConfigError(f"{text}: the package for {protocol}:// is missing: {error}") from error
+        return cast(Path, url(text, **fresh))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{text}: not a URL that can be used: {error}") from error
-    return found
 
 
 def is_remote(path: Path) -> bool:
@@ -253,7 +252,11 @@ def _draft(path: Path) -> Path:
 
 
 def _store(path: Path) -> Any:
-    return cast(Any, path).fs
+    """The file system of a place elsewhere; ConfigError if its package is missing."""
+    try:
+        return cast(Any, path).fs
+    except ImportError as error:
+        raise ConfigError(f"{path}: the package for {_protocol(path)}:// is missing: {error}") from error
 
 
 def _key(path: Path) -> str:

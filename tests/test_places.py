@@ -131,6 +131,9 @@ def test_a_url_that_cannot_be_used_says_why_and_a_missing_package_how_to_get_it(
         reaching(place(f"file://{tmp_path}/file/x")),
     ):
         put(place(f"file://{tmp_path}/file/x/y"), b"")
+    blocked = "import sys; sys.modules['s3fs'] = None\nfrom skillfactory.places import *\nnames(place('s3://bucket/run'))"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert "ConfigError: s3://bucket/run: the package for s3:// is missing: " in done.stderr
     code = (
         "import sys; sys.modules['upath'] = None\nfrom skillfactory.cli import main\n"
         "sys.exit(main(['curate', '--task', 'multiplication', '--output', 's3://bucket/run']))"
