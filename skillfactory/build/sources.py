@@ -135,14 +135,16 @@ def _stamp(run: Path, name: str) -> str:
 
 def _refuse_twins(parts: Sequence[tuple[Path, str]]) -> None:
     """An error if a question is in two runs: its attempts, and so its traces, would share their ids."""
-    seen: dict[int, Path] = {}
-    for run, name in parts if len({run for run, _ in parts}) > 1 or len(set(parts)) < len(parts) else ():
+    if len({run for run, _ in parts}) == 1 and len(set(parts)) == len(parts):
+        return
+    seen: dict[int, int] = {}  # question → the number of its part: numbers alone, as there may be millions
+    for number, (run, name) in enumerate(parts):
         for row in _table(run / "questions" / name, ["id"]):
             question = row["id"]
-            other = seen.setdefault(derive(0, question), run / name)
-            if other != run / name or parts.count((run, name)) > 1:
+            other = seen.setdefault(derive(0, question), number)
+            if other != number:
                 raise InputError(
-                    f"question '{question}' is in {run} and in {other.parent}: traces of both would have the same ids; "
+                    f"question '{question}' is in {run} and in {parts[other][0]}: traces of both would have the same ids; "
                     "build each run into a directory of its own, or curate with another seed"
                 )
 
