@@ -75,7 +75,9 @@ class Encoder:
                 f"the tokenizer ({type(tokenizer).__name__}) doesn't tell where its tokens stand: it is no fast one"
             )
         self._tokenizer, self.limit = _untrimmed(tokenizer), limit
-        self._special = np.array(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}), np.int32)
+        # tokenizers have special tokens without a name, too: with one it may be the end of a text, while another ends a turn
+        marked = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special = np.array(sorted({*tokenizer.all_special_ids, *marked} - {tokenizer.unk_token_id}), np.int32)
         self._template: str | None = None
         self.end_token: int | None = None  # the one that ends a turn, once a chat has come
 

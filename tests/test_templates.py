@@ -120,6 +120,26 @@ def test_white_space_at_the_ends_moves_no_mask_and_silences_no_end_token(name: s
     assert quiet == [" right" if stripped else " right \n "]
 
 
+def test_special_tokens_without_a_name_end_turns_and_stand_in_no_answer() -> None:
+    """As in models whose end of a text is one token and whose end of a turn is another, which has no name."""
+    from transformers import PreTrainedTokenizerFast
+
+    named = FAMILIES["llama-3"]
+    first = named.bos_token
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=named.backend_tokenizer, bos_token=first, eos_token=first, chat_template=named.chat_template
+    )
+    assert bare.all_special_tokens == [first]
+    ours, theirs = (Encoder(tokenizer, 4096) for tokenizer in (bare, named))
+    one = example(chats.plain(), "wrong")
+    (found,), (wanted,) = ours.rows([one]), theirs.rows([one])
+    assert isinstance(found, Row)
+    assert isinstance(wanted, Row)
+    assert (found.labels == wanted.labels).all()
+    assert ours.end_token == theirs.end_token == named.convert_tokens_to_ids("<|eot_id|>")
+    assert list(ours.rows([Example("h", "Q", "So <|start_header_id|> no")])) == [Refused.SPECIAL_TOKEN]
+
+
 texts = st.text(st.sampled_from("ab .,\n\t<>/5e\u0301é漢😀\u200d\u202e+"), max_size=30)
 
 
