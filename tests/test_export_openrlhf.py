@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from silver import simple, write
 
+from skillfactory.errors import ConfigError, InputError
 from skillfactory.export import ExportConfig, export
 from skillfactory.export.target import Wanted
 from skillfactory.reward import score
@@ -160,6 +161,14 @@ def test_the_folder_is_a_data_set_and_its_readme_names_what_it_was_checked_with(
     assert {name: len(rows) for name, rows in loaded.items()} == ({"train": 40, "validation": 6} if to in RL else {"train": 10})
     assert "Checked with" in (folder / "README.md").read_text("utf-8")
     assert "bash train.sh" in (folder / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("to", SFT)
+def test_masks_of_parts_of_a_turn_and_rows_that_would_be_cut_are_refused(to: str, traces: Path) -> None:
+    with pytest.raises(ConfigError, match="trains on the whole turn; export --to axolotl or --to tokens"):
+        exported(traces, to, mask="wrong")
+    with pytest.raises(InputError, match="5 of 10 traces are longer than 4,096 tokens"):
+        exported(traces, to, max_length=None)
 
 
 def reward_file(folder: Path) -> ModuleType:

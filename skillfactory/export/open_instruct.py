@@ -10,7 +10,7 @@ from skillfactory import __version__
 from skillfactory.export.openrlhf import MINI_BATCH, PROMPT_TOKENS, PROMPTS, SAMPLES, STEPS, batch, model_in_shell
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
 from skillfactory.export.questions import Asks
-from skillfactory.export.target import ExportConfig, Written
+from skillfactory.export.target import ExportConfig, Written, refuse_mask
 from skillfactory.export.versions import OPEN_INSTRUCT
 from skillfactory.progress import Progress
 from skillfactory.reward import truth
@@ -45,7 +45,8 @@ runpy.run_module("open_instruct.grpo_fast", run_name="__main__")
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `train.sh` and a README; refuses traces that open-instruct would cut."""
+    """Writes `data/`, `train.sh` and a README; refuses masks, and traces that open-instruct would cut."""
+    refuse_mask(config, "open-instruct")
     limit = config.context
     lengths = check_lengths(source, limit, config.drop_long, "open-instruct")
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)

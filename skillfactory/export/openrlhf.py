@@ -12,7 +12,7 @@ from skillfactory import __version__
 from skillfactory.embedded import located
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
 from skillfactory.export.questions import Asks
-from skillfactory.export.target import ExportConfig, Written, model_from
+from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
 from skillfactory.export.versions import CHECKED
 from skillfactory.progress import Progress
 from skillfactory.reward import truth
@@ -46,7 +46,8 @@ gpus="${{GPUS:-{gpus}}}"
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `train.sh` and a README; refuses traces that OpenRLHF would cut."""
+    """Writes `data/`, `train.sh` and a README; refuses masks, and traces that OpenRLHF would cut."""
+    refuse_mask(config, "OpenRLHF")
     limit = config.context
     lengths = check_lengths(source, limit, config.drop_long, "OpenRLHF")
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
