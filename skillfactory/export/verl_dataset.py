@@ -68,7 +68,8 @@ class SilverTraces(MultiTurnSFTDataset):  # type: ignore[misc]
 
     def _last(self, ids: Sequence[int], places: Sequence[tuple[int, int]], end: int) -> int:
         """The place of the token that ends the turn whose words end at the character `end`."""
-        frame = {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
+        unnamed = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        frame = {*self.tokenizer.all_special_ids, *unnamed} - {self.tokenizer.unk_token_id}
         for n, (token, (first, _)) in enumerate(zip(ids, places, strict=True)):
             if first >= end and token in frame:
                 return n
