@@ -378,3 +378,13 @@ def test_the_options_for_sft_are_the_papers(tmp_path: Path) -> None:
     assert {key: found.get(key) for key in wanted} == wanted
     assert "class SilverTraces(" in (tmp_path / "out" / "dataset.py").read_text("utf-8")
     assert subprocess.run(["bash", "-n", str(tmp_path / "out" / "train.sh")], check=False).returncode == 0
+
+
+def test_options_of_traces_and_of_questions_are_noted_where_they_mean_nothing(tmp_path: Path) -> None:
+    wanted = Wanted(task=("multiplication:2",), questions=4, validation=2)
+    found = export(ExportConfig(Path("run"), "verl", tmp_path / "a", mask="wrong", drop_long=True, wanted=wanted))
+    notes = [note.partition(" has no effect on the target verl;")[0] for note in found.notes[1:]]
+    assert notes == ["drop_long", "mask"]
+    found = export(ExportConfig(write(tmp_path / "t", simple(2)), "verl-sft", tmp_path / "b", wanted=wanted))
+    notes = [note.partition(" has no effect on the target verl-sft;")[0] for note in found.notes]
+    assert notes == ["task", "questions", "validation"]

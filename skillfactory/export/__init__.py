@@ -9,10 +9,11 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
-from skillfactory.config import settings
+from skillfactory.config import options
 from skillfactory.errors import ConfigError, InputError, searched, unknown
 from skillfactory.export.folder import ACCOUNT, claimed
 from skillfactory.export.questions import Asks, gathered
@@ -78,6 +79,8 @@ USED_BY = {
     "format": ("chat",),
     "provenance": ("chat",),
     "upload": ("hub",),
+    "wanted": tuple(OF_QUESTIONS),
+    "drop_long": tuple(TARGETS),
 }
 
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
@@ -140,11 +143,12 @@ def _of_questions(config: ExportConfig, progress: Progress) -> Write:
 
 def _unused(config: ExportConfig) -> Iterator[str]:
     """Notes on options that are set and mean nothing to the target."""
-    for setting in settings(ExportConfig):
-        users = USED_BY.get(setting.name, ())
-        known = config.to in TARGETS or config.to in OF_QUESTIONS
-        if users and known and config.to not in users and getattr(config, setting.name) != setting.default:
-            yield f"{setting.name} has no effect on the target {config.to}; it is an option of {' and '.join(users)}"
+    known = config.to in TARGETS or config.to in OF_QUESTIONS
+    for option in options(ExportConfig) if known else ():
+        users = USED_BY.get(option.key[0], ())
+        value = reduce(getattr, option.key, config)
+        if users and config.to not in users and value != option.setting.default:
+            yield f"{option.name} has no effect on the target {config.to}; it is an option of {' and '.join(users)}"
 
 
 def _lost(written: Written) -> str:
