@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from byte_level import made
+
 LIMIT = "2048"  # the context of the embedded model
 STEPS = 20
 MASKS = ("none", "wrong", "all-but-last")
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
-    "{% if message.role == 'assistant' %}{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}"
-    "{% else %}{{ message.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
-)
 failures: list[str] = []
 
 
@@ -109,39 +107,6 @@ def _trained(labels: list[int]) -> int:
     return sum(label != -100 for label in labels)
 
 
-def merging(folder: Path) -> Path:
-    """A tokenizer with merges across brackets and line ends, as large models have: byte-level BPE, made of the traces."""
-    import pyarrow.parquet as pq
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    texts = [
-        turn["content"]
-        for part in sorted((Path(os.environ["TRACES"]) / "traces").glob("*.parquet"))
-        for turns in pq.read_table(part, columns=["conversations"]).column(0).to_pylist()
-        for turn in turns
-    ]
-    split = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(split, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=CHATML,
-    )
-    tokenizer.save_pretrained(folder)
-    config = json.loads((Path(os.environ["MINI"]) / "config.json").read_text("utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(tokenizer)}), "utf-8")
-    return folder
-
-
 def trained() -> None:
     """axolotl's command trains on the folder with masked attempts and leaves a model whose weights have moved."""
     folder = exported("axolotl", Path(os.environ["MINI"]), "wrong")
@@ -164,6 +129,25 @@ def trained() -> None:
     say("ok" if moved == len(before) == len(after) else "failed", "axolotl train", detail)
 
 
+def tokenised() -> None:
+    """axolotl takes exported tokens as they are, masked, with no `type`."""
+    mini = Path(os.environ["MINI"])
+    folder = exported("tokens", mini, "wrong")
+    if folder is None:
+        return
+    options = {"sequence_len": int(LIMIT), "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1}
+    said = {"base_model": str(mini), "datasets": [{"path": str(folder.resolve()), "type": None}], "learning_rate": 1e-6}
+    place = Path("tokenised")
+    place.mkdir()
+    (place / "sft.yaml").write_text(json.dumps(said | options | {"output_dir": "model", "val_set_size": 0.0}), "utf-8")
+    found, wanted = encoded(place), sorted((row["input_ids"], row["labels"]) for row in rows_of(folder))
+    say(
+        "ok" if found == wanted else "failed",
+        "tokenised rows",
+        f"{len(found):,} of {len(wanted):,}, mask wrong, labels the same",
+    )
+
+
 def main() -> int:
     """Prints what is found; 1 if anything failed."""
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(Path("hf").resolve()), "AXOLOTL_DO_NOT_TRACK": "1"}
@@ -175,7 +159,8 @@ def main() -> int:
     if folder is not None:
         known(folder)
     compared(mini, "the embedded model")
-    compared(merging(Path("merging")), "a byte-level BPE")
+    compared(made(Path("byte-level")), "a byte-level BPE")
+    tokenised()
     trained()
     return int(bool(failures))
 

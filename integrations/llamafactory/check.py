@@ -3,11 +3,15 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from byte_level import made
 
 LIMIT = "2048"  # the context of the embedded model
 STEPS = 20
@@ -35,15 +39,15 @@ def last(done: "subprocess.CompletedProcess[str]") -> str:
     return ([line for line in said.splitlines() if line.strip()] or ["nothing"])[-1]
 
 
-def exported(target: str, folder: str, *options: str) -> Path | None:
+def exported(target: str, model: Path) -> Path | None:
     """The folder of an export, if it was made."""
-    program, traces, mini = (os.environ[name] for name in ("SKILLFACTORY", "TRACES", "MINI"))
-    command = ["export", traces, "--to", target, "--model", mini, "--max-length", LIMIT, "--output", folder, *options]
-    done = run(program, *command)
+    folder = Path(f"{target}-{model.name}")
+    command = ["export", os.environ["TRACES"], "--to", target, "--model", str(model), "--max-length", LIMIT]
+    done = run(os.environ["SKILLFACTORY"], *command, "--output", str(folder))
     if done.returncode:
         say("failed", f"export {target}", last(done))
         return None
-    return Path(folder)
+    return folder
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -53,34 +57,51 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [row for part in sorted((folder / "data").glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
 
 
-def checked(folder: Path) -> None:
+def checked(folder: Path, what: str) -> None:
     """The export's own check passes, and finds a template that is another model's."""
     done = run(sys.executable, "check.py", cwd=folder)
-    say("failed" if done.returncode else "ok", "tokens of the chat template", last(done))
-    other = (folder / "sft.yaml").read_text("utf-8") + "template: qwen\n"
-    (folder / "other.yaml").write_text(other, "utf-8")
+    say("failed" if done.returncode else "ok", f"tokens of the chat template, {what}", last(done))
+    text = (folder / "sft.yaml").read_text("utf-8")
+    (folder / "other.yaml").write_text(text + "template: qwen\n", "utf-8")
     done = run(sys.executable, "check.py", "other.yaml", cwd=folder)
     found = done.returncode == 1 and "have other tokens than the model's chat template" in done.stdout
-    say("ok" if found else "failed", "a template of another model is found", "template: qwen" if found else last(done))
+    say("ok" if found else "failed", f"a template of another model is found, {what}", "template: qwen" if found else last(done))
 
 
-def labelled(folder: Path) -> None:
-    """LLaMA-Factory's own data set, from its loader and its processor, has the labels of the exported tokens."""
-    tokens = exported("tokens", "tokens")
+def bare(folder: Path, model: Path) -> None:
+    """The export's own check finds a chat template that LLaMA-Factory takes apart wrongly: one that never opens a turn."""
+    copy = Path("without-opening")
+    shutil.copytree(model, copy)
+    template = (copy / "chat_template.jinja").read_text("utf-8")
+    (copy / "chat_template.jinja").write_text(template[: template.index("{%- if add_generation_prompt")], "utf-8")
+    said = recipe(str(folder / "sft.yaml")) | {"model_name_or_path": str(copy.resolve())}
+    (folder / "bare.yaml").write_text(json.dumps(said), "utf-8")
+    done = run(sys.executable, "check.py", "bare.yaml", cwd=folder)
+    found = done.returncode == 1 and "would be trained from elsewhere than their answer's first token" in done.stdout
+    say("ok" if found else "failed", "a chat template without an opening is found", "" if found else last(done))
+
+
+def labelled(folder: Path, model: Path, what: str, ends: str) -> None:
+    """LLaMA-Factory's own data set has the labels of the exported tokens, but for the text `ends` after the end token."""
+    tokens = exported("tokens", model)
     if tokens is None:
         return
+    from transformers import AutoTokenizer
+
+    tail = AutoTokenizer.from_pretrained(model)(ends, add_special_tokens=False)["input_ids"]
     here = Path.cwd()
     os.chdir(folder)
     with redirect_stdout(sys.stderr):  # it prints an example
-        made = encoded()
+        made_there = encoded()
     os.chdir(here)
-    # sorted, as it reads the files of a folder in any order
-    pairs = [sorted((row["input_ids"], row["labels"]) for row in rows) for rows in (made, rows_of(tokens))]
-    wanted = pairs[1]
-    same = sum(found == want for found, want in zip(*pairs, strict=True))
+    ours = [(row["input_ids"], row["labels"]) for row in rows_of(tokens)]
+    wanted = sorted((ids, labels[: len(labels) - len(tail)] + tail) for ids, labels in ours)
+    found = sorted((row["input_ids"], row["labels"]) for row in made_there)  # it reads the files of a folder in any order
+    same = sum(left == right for left, right in zip(found, wanted, strict=False))
     trained = sum(label != -100 for _, labels in wanted for label in labels)
-    outcome = "ok" if same == len(wanted) else "failed"
-    say(outcome, "labels, token for token", f"{same:,} of {len(wanted):,} rows as in the target tokens; {trained:,} trained")
+    but = ", but for the line break after the end token, which is trained too" if tail else ""
+    detail = f"{same:,} of {len(wanted):,} rows as in the target tokens{but}; {trained:,} tokens trained"
+    say("ok" if same == len(wanted) == len(found) else "failed", f"labels, {what}", detail)
 
 
 def encoded() -> Any:
@@ -121,15 +142,41 @@ def trained(folder: Path) -> None:
     say("ok" if moved == len(before) == len(after) else "failed", "llamafactory-cli train", detail)
 
 
+def tokenised() -> None:
+    """LLaMA-Factory's command trains on exported tokens, saved to disk as their README has it."""
+    from datasets import DatasetDict, load_dataset
+
+    tokens = exported("tokens", Path(os.environ["MINI"]))
+    if tokens is None:
+        return
+    folder = Path("tokenised")
+    rows = load_dataset("parquet", data_files=str(tokens / "data" / "*.parquet"), split="train", cache_dir="cache")
+    DatasetDict({"train": rows.select_columns(["input_ids", "labels", "attention_mask"])}).save_to_disk(folder / "tokenized")
+    options = (
+        "stage: sft\ndo_train: true\nfinetuning_type: full\ntokenized_path: tokenized\ndataset: tokens\noutput_dir: model\n"
+    )
+    text = f"{options}model_name_or_path: {os.environ['MINI']}\nuse_cpu: true\nmax_steps: 2\nreport_to: none\n"
+    (folder / "cpu.yaml").write_text(text, "utf-8")
+    done = run(str(Path(sys.executable).with_name("llamafactory-cli")), "train", "cpu.yaml", cwd=folder)
+    there = not done.returncode and (folder / "model" / "model.safetensors").exists()
+    detail = f"2 steps on {len(rows):,} rows of the target tokens" if there else last(done)
+    say("ok" if there else "failed", "train with tokenized_path", detail)
+
+
 def main() -> int:
     """Prints what is found; 1 if anything failed."""
     for package in ("llamafactory", "transformers", "trl", "datasets", "torch"):
         say("version", package, importlib.metadata.version(package))
-    folder = exported("llamafactory", "llamafactory")
-    if folder is not None:
-        checked(folder)
-        labelled(folder)
-        trained(folder)
+    mini, merging = Path(os.environ["MINI"]), made(Path("byte-level"))
+    for model, what, ends in ((mini, "the embedded model", ""), (merging, "a byte-level BPE", "\n")):
+        folder = exported("llamafactory", model)
+        if folder is not None:
+            checked(folder, what)
+            labelled(folder, model, what, ends)
+            if model == mini:
+                bare(folder, model)
+                trained(folder)
+    tokenised()
     return int(bool(failures))
 
 

@@ -2,7 +2,8 @@
 
     python check.py [sft.yaml]
 
-Prints what is trained; exits with 1 if the tokens of a row differ, or if a row is longer than `cutoff_len` and would be cut.
+Prints what is trained; exits with 1 if the tokens of a row differ, if the loss doesn't begin with the answer's first token, or
+if a row is longer than `cutoff_len` and would be cut.
 """
 
 import sys
@@ -29,24 +30,29 @@ def main() -> None:
     template = get_template_and_fix_tokenizer(theirs, DataArguments(template=said.get("template")))
     rows = load_dataset("parquet", data_files=str(HERE / "data" / "*.parquet"), split="train")
     told = counted(rows, own, theirs, template, said["cutoff_len"])
-    if told["other"] or told["long"]:
-        print(f"{told['other']:,} of {len(rows):,} rows have other tokens than the model's chat template gives them", end="")
-        print(f", {told['long']:,} are longer than {said['cutoff_len']:,} tokens and would be cut")
-        if told["first"]:
-            print("the first that differs:", *told["first"], sep="\n")
+    faults = {
+        "have other tokens than the model's chat template gives them": told["other"],
+        "would be trained from elsewhere than their answer's first token": told["elsewhere"],
+        f"are longer than {said['cutoff_len']:,} tokens and would be cut": told["long"],
+    }
+    if any(faults.values()):
+        print(f"of {len(rows):,} rows", "; ".join(f"{count:,} {fault}" for fault, count in faults.items() if count))
+        print(*told["first"], sep="\n")
         raise SystemExit(1)
     share = told["trained"] / told["tokens"]
     print(f"{len(rows):,} rows have the tokens of the model's chat template; {share:.1%} of {told['tokens']:,} are trained")
 
 
 def counted(rows: Any, own: Any, theirs: Any, template: Any, limit: int) -> dict[str, Any]:
-    """Rows with other tokens than `own`'s chat template gives, rows that are too long, tokens, and those that are trained."""
-    told: dict[str, Any] = {"other": 0, "long": 0, "tokens": 0, "trained": 0, "first": None}
+    """How many rows are at fault and in which way, the first with other tokens, and how many tokens are trained."""
+    told: dict[str, Any] = {"other": 0, "elsewhere": 0, "long": 0, "tokens": 0, "trained": 0, "first": ()}
     for row in rows:
         turns = row["conversations"]
         wanted = own.apply_chat_template(turns, tokenize=True, return_dict=False)
+        answer = own(turns[-1]["content"], add_special_tokens=False)["input_ids"]
         ((prompt, response),) = template.encode_multiturn(theirs, turns, None, None)
         found = prompt + response
+        told["elsewhere"] += response[: len(answer)] != answer
         told["long"] += len(found) > limit
         told["tokens"] += len(found)
         told["trained"] += len(response)
