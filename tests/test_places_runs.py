@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -199,3 +199,15 @@ def test_the_whole_way_in_one_process_on_a_store_without_folders(tmp_path: Path)
     same(tmp_path / "eval", base / "eval")
     same(tmp_path / "traces", base / "traces", f"{base}/")
     same(tmp_path / "export-False", tmp_path / "export-True", f"{base}/")
+
+
+def test_a_changed_setting_elsewhere_serves_what_is_stored_and_keeps_what_no_longer_serves(tmp_path: Path) -> None:
+    base = place(f"memory://runs-{next(_numbers)}")
+    generation = Generation("scripted", engine_option={"answer": "solver:answer"})
+    for root in (tmp_path, base):
+        config = CurateConfig(root / "run", "multiplication", questions=70, samples=2, reflections=2, generation=generation)
+        first = curate(config)
+        more = curate(replace(config, samples=3, reflections=1, questions=60))
+        assert 0 < more.new_texts < first.new_texts
+        assert curate(config).new_texts == 0, "what went out of use was kept"
+    same(tmp_path / "run", base / "run")
