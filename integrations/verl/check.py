@@ -200,7 +200,16 @@ def other_reward(folder: Path) -> None:
     replaced("overrides.txt", '/reward.py"', '/mine.py"')(folder)
 
 
-LAZY = "def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):\n    return float("
+def rewards(what: str) -> Callable[[Path], None]:
+    """Replaces the reward by one that a user may have written."""
+    code = f"def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n    return float({what})\n"
+
+    def spoil(folder: Path) -> None:
+        (folder / "reward.py").write_text(code, "utf-8")
+
+    return spoil
+
+
 KEYS = "overrides.txt"
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "old key custom_reward_function.path": (
@@ -214,10 +223,9 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "reward manager that is gone": (replaced(KEYS, "name=naive", "name=batch"), "verl can't load the reward"),
     "no reward file named": (replaced(KEYS, "reward.custom_reward_function.path", "# "), "verl would call one of its own"),
     "another reward file": (other_reward, "verl would call compute_score of"),
-    "reward.py that rewards all": (lambda folder: (folder / "reward.py").write_text(f"{LAZY}1)\n") and None, "gives 1.0"),
-    "reward.py that rewards none": (lambda folder: (folder / "reward.py").write_text(f"{LAZY}0)\n") and None, "gives 0.0"),
-    "reward.py that rewards any answer": (
-        lambda folder: (folder / "reward.py").write_text(f"{LAZY}'<answer>' in solution_str)\n") and None, "gives 1.0"),
+    "reward.py that rewards all": (rewards("1"), "gives 1.0"),
+    "reward.py that rewards none": (rewards("0"), "gives 0.0"),
+    "reward.py that rewards any answer": (rewards("'<answer>' in solution_str"), "gives 1.0"),
     "reward.py that can't be imported": (replaced("reward.py", "skillfactory.reward", "skillfactory.rewards"), "skillfactory"),
     "no rollout engine": (replaced(KEYS, "actor_rollout_ref.rollout.name", "# "), "no rollout engine is named"),
     "unknown rollout engine": (replaced(KEYS, "rollout.name=vllm", "rollout.name=vlm"), "verl knows no engine 'vlm'"),
@@ -241,8 +249,8 @@ def found_out(folder: Path) -> None:
         spoil(bad)
         module = loaded(bad / "check_setup.py")
         try:
-            done = [*module.checks([*module.overrides()], [])]
-            ask(False, f"check_setup.py finds: {what}", " | ".join(done))
+            passed = [*module.checks([*module.overrides()], [])]
+            ask(False, f"check_setup.py finds: {what}", " | ".join(passed))
         except SystemExit as error:
             ask(message in str(error), f"check_setup.py finds: {what}", str(error))
         if what == "another reward file":
@@ -294,24 +302,18 @@ def masks() -> None:
 def compared(name: str, model: str, limit: str) -> None:
     """Masks under the chat template of a model, on the traces of the embedded one and on two that are harder."""
     same = every = trained = tokens = 0
-    for source in ("TRACES", "HARD"):
-        for mask in ("none", "wrong", "all-but-last"):
-            options = ("--max-length", limit, "--mask", mask, "--model", model, "--force")
-            folder, ours = (
-                exported(source, target, target.replace("verl-", ""), *options) for target in ("verl-sft", "tokens")
-            )
-            wanted = [(row["input_ids"], [label != -100 for label in row["labels"]]) for row in tables(ours, "data/*.parquet")]
-            made = masked(folder, bare=False)
-            same, every = same + sum(a == b for a, b in zip(made, wanted, strict=True)), every + len(wanted)
-            trained, tokens = trained + sum(sum(bears) for _, bears in wanted), tokens + sum(len(ids) for ids, _ in wanted)
-            if mask == "none" and source == "TRACES":
-                more = {
-                    sum(theirs) - sum(bears) for (_, theirs), (_, bears) in zip(masked(folder, bare=True), wanted, strict=True)
-                }
+    for source, mask in (("TRACES", "wrong"), ("HARD", "wrong"), ("HARD", "all-but-last"), ("HARD", "none")):
+        options = ("--max-length", limit, "--mask", mask, "--model", model, "--force")
+        folder, ours = (exported(source, target, target.replace("verl-", ""), *options) for target in ("verl-sft", "tokens"))
+        wanted = [(row["input_ids"], [label != -100 for label in row["labels"]]) for row in tables(ours, "data/*.parquet")]
+        made = masked(folder, bare=False)
+        same, every = same + sum(a == b for a, b in zip(made, wanted, strict=True)), every + len(wanted)
+        trained, tokens = trained + sum(sum(bears) for _, bears in wanted), tokens + sum(len(ids) for ids, _ in wanted)
+    more = {sum(theirs) - sum(bears) for (_, theirs), (_, bears) in zip(masked(folder, bare=True), wanted, strict=True)}
     detail = (
         f"{same} of {every} traces the same token for token, three masks, {trained / tokens:.1%} of {tokens:,} tokens trained"
     )
-    ask(same == every >= 150, f"loss mask of the export: {name}", detail)
+    ask(same == every >= 50, f"loss mask of the export: {name}", detail)
     say("ok", f"loss mask of verl's own data set: {name}", f"{', '.join(map(str, sorted(more)))} tokens a row more than ours")
 
 
@@ -321,7 +323,7 @@ def masked(folder: Path, bare: bool) -> list[tuple[list[int], list[bool]]]:
     from verl.trainer.sft_trainer import create_sft_dataset
     from verl.utils import hf_tokenizer
 
-    listed = run(sys.executable, folder / "dataset.py", "--print").stdout.splitlines()
+    listed = loaded(folder / "dataset.py").overrides()
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("sft_trainer_engine", overrides=[*listed, *(["data.custom_cls.path=null"] if bare else [])])
     rows = create_sft_dataset(config.data.train_files, config.data, hf_tokenizer(config.model.path), None)
