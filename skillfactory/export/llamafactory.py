@@ -103,8 +103,9 @@ llamafactory-cli train sft.yaml
 `sft.yaml` is full fine-tuning with the paper's settings. `check.py` compares the tokens of every row as LLaMA-Factory makes
 them with what the model's own chat template gives, and says what is trained: a `template` that isn't the model's, one that cuts
 or rewrites what stands in `<think>`, or a loss that begins elsewhere than with the answer, is found there and not after the
-training. Without the key `template`, LLaMA-Factory takes the chat template of the model's tokenizer apart. It cuts rows over `cutoff_len` without a word: such a row loses its
-answer and its end token. No row that was counted is longer than {limit:,} tokens.
+training. Without the key `template`, LLaMA-Factory takes the chat template of the model's tokenizer apart. It cuts rows over
+`cutoff_len` without a word: such a row loses its answer and its end token. No row that was counted is longer than {limit:,}
+tokens.
 {warnings}
 - On a CPU add `use_cpu: true` to `sft.yaml` (the package's torchaudio must be one for CPUs).
 - Over several GPUs with DeepSpeed: `pip install deepspeed` and add `deepspeed: deepspeed.json` (ZeRO stage 3).
@@ -114,6 +115,6 @@ LLaMA-Factory has no way to leave wrong attempts out of the loss: for that use t
 `skillfactory sft --mask wrong`.
 
 Checked with LLaMA-Factory 0.9.5, transformers 5.6.0, trl 0.24.0 and torch 2.13.0: its command trained a small model on a CPU,
-and its labels are those of `skillfactory sft`, but that it trains the line break after the end token too where the chat template
-has one. `deepspeed.json` was not run: it needs GPUs.
+and its labels are those of `skillfactory sft`, but that it trains the line break after the end token too where the chat
+template has one. `deepspeed.json` was not run: it needs GPUs.
 """
