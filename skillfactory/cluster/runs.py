@@ -21,7 +21,8 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 DEATHS = 3  # of workers over one block, without an answer between them, or one after the other at their start
 PATIENCE = 300.0  # seconds without any worker before the run ends
-_LISTEN = 0.25  # seconds between two accounts of how far the workers have come
+_LISTEN = 0.25  # seconds between two accounts of how far the workers have come, if they are not too many:
+_CHORUS = 16  # the driver shall hear no more than 64 a second
 _FAREWELL = 30.0  # seconds that the engines have to free what they hold
 What = Literal["ready", "begin", "more", "told", "work", "finish"]
 
@@ -71,7 +72,7 @@ class _Hand(Generic[Item]):
     """A worker as its employer sees it."""
 
     name: str
-    number: int  # the how manieth it is
+    number: int  # counted from 1, in the order of hiring
     actor: Any
     placed: bool = False  # it has found room on a machine
     begun: bool = False  # its engine has started
@@ -168,14 +169,14 @@ class Workforce(Generic[Item, T]):
     def _listen(self) -> None:
         """Waits a moment for signs, and heeds those that came."""
         short = len(self._stock) < self._size and not self._over
-        ready, _ = self._ray.wait(list(self._signs), timeout=0 if short else _LISTEN)
-        if ready:
+        ready: list[Any] = []
+        if self._signs and self._ray.wait(list(self._signs), timeout=0 if short else _LISTEN)[0]:
             ready, _ = self._ray.wait(list(self._signs), num_returns=len(self._signs), timeout=0)
         for sign in ready:
             if sign in self._signs:  # else its worker has just been found lost
                 self._heed(sign)
         now = time.monotonic()
-        if now - self._listened >= _LISTEN:
+        if now - self._listened >= _LISTEN * max(1.0, len(self._hands) / _CHORUS):
             self._listened = now
             for hand in self._hands:
                 if hand.begun and not hand.asked:
@@ -194,7 +195,9 @@ class Workforce(Generic[Item, T]):
             if isinstance(error.cause, SkillFactoryError):
                 raise error.cause from None
             raise
-        except (known.RayActorError, known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError) as error:
+        except (
+            known.RayActorError, known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError, known.OutOfMemoryError
+        ) as error:  # fmt: skip
             self._lose(hand, error)
             return
         if isinstance(said, Report):

@@ -123,15 +123,18 @@ class Worker(Generic[Item, T]):
 
     def _taken(self) -> Iterator[Portion[Item] | None]:
         """The portions as they come, None while there is none; with nothing in hand the next one is waited for."""
+        late = False
         while True:
             try:
                 if self._blocks.idle:
                     portion = self._portions.get()
                 else:
-                    portion = self._portions.get(block=not self._enough, timeout=_MOMENT)
+                    portion = self._portions.get(block=not (self._enough or late), timeout=_MOMENT)
             except queue.Empty:
+                late = True  # an engine that works on what it has must not stand still again and again
                 yield None
                 continue
+            late = False
             if portion is None:
                 return
             if self._portions.empty():
