@@ -196,7 +196,10 @@ def test_an_output_that_workers_do_not_see_is_an_error(inputs: dict[str, Path], 
         path.rename(path.with_suffix(".parquet"))
     written = builder.unit(0).files
     assert written == ["traces/part-00000.parquet"]
+    draft = tmp_path / "elsewhere" / "traces" / ".part-00001.parquet.gone-17.tmp"
+    draft.touch()
     settle(tmp_path / "elsewhere", written, patience=0)
+    assert not draft.exists(), "a lost worker's draft stayed"
     with pytest.raises(InputError, match=r"1 files that workers wrote are not in sight here, such as traces/part-00001"):
         settle(tmp_path / "elsewhere", [*written, "traces/part-00001.parquet"], patience=0)
 
