@@ -172,21 +172,22 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, int]]) -> Iterator[s
 
 def _funnels(build: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], inputs: int) -> Iterator[str]:
     """What each stage was asked for, kept and dropped, with the reasons."""
-    funnels = [Funnel(**funnel) for funnel in build.get("funnels", [])]
     known = [run for run in runs if run]
     totals: Counter[str] = Counter()
     for run in known:
         totals.update({name: count for name, count in run.get("counts", {}).items() if isinstance(count, int)})
+    funnels = []
     for unit in ("questions", "attempts", "reflections"):
         dropped = {
             name.split("/", 2)[2]: count for name, count in totals.items() if name.startswith(f"{unit}/dropped/") and count
         }
         if f"{unit}/requested" in totals:
-            funnels.insert(0, Funnel("curate", unit, totals[f"{unit}/requested"], totals[f"{unit}/kept"], dropped))
+            funnels.append(Funnel("curate", unit, totals[f"{unit}/requested"], totals[f"{unit}/kept"], dropped))
+    funnels += [Funnel(**funnel) for funnel in build.get("funnels", [])]
     if funnels:
         yield "| stage | | asked for | kept | dropped |"
         yield "|---|---|---|---|---|"
-    for funnel in sorted(funnels, key=lambda funnel: funnel.stage != "curate"):
+    for funnel in funnels:
         reasons = ", ".join(f"{code(reason)} {count:,}" for reason, count in funnel.dropped.items()) or "0"
         yield f"| {code(funnel.stage)} | {code(funnel.unit)} | {funnel.requested:,} | {funnel.kept:,} | {reasons} |"
     if not build:
