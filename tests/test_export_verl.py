@@ -376,8 +376,15 @@ def test_the_options_for_sft_are_the_papers(tmp_path: Path) -> None:
         "trainer.total_epochs": "2",
     }
     assert {key: found.get(key) for key in wanted} == wanted
-    assert "class SilverTraces(" in (tmp_path / "out" / "dataset.py").read_text("utf-8")
-    assert subprocess.run(["bash", "-n", str(tmp_path / "out" / "train.sh")], check=False).returncode == 0
+    script = str(tmp_path / "out" / "train.sh")
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr.splitlines()[-1]
+        == "ImportError: verl isn't installed here, or isn't made like the one that README.md names"
+    )
 
 
 def test_options_of_traces_and_of_questions_are_noted_where_they_mean_nothing(tmp_path: Path) -> None:

@@ -33,8 +33,13 @@ def main() -> None:
         print("\n".join(listed))
         return
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    with contextlib.redirect_stdout(sys.stderr):  # verl talks a lot
-        done = list(checks(listed, options.extra))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # verl talks a lot
+            done = list(checks(listed, options.extra))
+    except (ImportError, AttributeError) as error:
+        raise SystemExit(
+            f"check_setup: this verl isn't made like {' or '.join(CHECKED)}, and this folder is: {error}"
+        ) from error
     print("\n".join(done))
 
 
@@ -133,10 +138,10 @@ def rollout(config: Any) -> str:
     name = OmegaConf.select(config, "actor_rollout_ref.rollout.name", throw_on_missing=False)
     if not name:
         fail("no rollout engine is named; give actor_rollout_ref.rollout.name=vllm (or sglang)")
+    known = RolloutReplicaRegistry._registry
+    if name not in known:
+        fail(f"actor_rollout_ref.rollout.name: verl knows no engine '{name}' (known: {', '.join(known)})")
     if importlib.util.find_spec(name) is None:
-        known = RolloutReplicaRegistry._registry
-        if name not in known:
-            fail(f"actor_rollout_ref.rollout.name: verl knows no engine '{name}' (known: {', '.join(known)})")
         return f"{name}, which is not installed here (it must be where the GPUs are)"
     return str(name)
 

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers.processors import ByteLevel
-from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+
+try:
+    from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+except ImportError as error:
+    raise ImportError("verl isn't installed here, or isn't made like the one that README.md names") from error
 
 HERE = Path(__file__).resolve().parent
 CHECKED = ("0.9.1",)  # versions of verl that this folder was checked with
