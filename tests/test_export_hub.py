@@ -14,7 +14,7 @@ from silver import simple, write
 from tiny_hub import TOKEN, TinyHub
 
 from skillfactory.audit import AuditConfig, audit
-from skillfactory.errors import ConfigError
+from skillfactory.errors import ConfigError, InputError
 from skillfactory.export import export as run_export
 from skillfactory.export.card import card, code, counts, fenced, placeless
 from skillfactory.export.chat import export as write_chats
@@ -221,6 +221,18 @@ def test_names_of_others_stay_text_and_paths_of_the_machine_stay_at_home(tmp_pat
         assert trap not in outside
     table = [line for line in text.splitlines() if line.startswith("| `curate`")]
     assert [line.replace("\\|", "").count("|") for line in table] == [6]
+
+
+def test_an_account_that_no_build_wrote_is_an_error_that_names_it(tmp_path: Path) -> None:
+    traces = write(tmp_path / "traces", simple(2))
+    for text in ('{"funnels": [{"no": 1}]}', '{"settings": []}'):
+        (traces / "build.json").write_text(text)
+        with pytest.raises(InputError, match=r"build\.json: not what `skillfactory build` wrote"):
+            carded(traces, tmp_path / str(len(text)), Upload(NAME))
+    (traces / "build.json").write_text("{}")
+    (traces / "audit.json").write_text('{"traces": 2, "arithmetic": 5}')
+    with pytest.raises(InputError, match=r"audit\.json: not what `skillfactory audit` wrote"):
+        carded(traces, tmp_path / "audited", Upload(NAME))
 
 
 def _outside(text: str) -> str:

@@ -74,8 +74,13 @@ def front(upload: Upload, rows: int) -> str:
 
 def card(source: TraceFiles, upload: Upload, found: Counts) -> str:
     """The whole README of a data set of traces."""
-    build = _read(source.directory / "build.json")
-    inputs = [str(entry) for entry in build.get("settings", {}).get("inputs", [])]
+    path = source.directory / "build.json"
+    build = _read(path)
+    try:
+        inputs = [str(entry) for entry in build.get("settings", {}).get("inputs", [])]
+        funnels = [Funnel(**funnel) for funnel in build.get("funnels", [])]
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not what `skillfactory build` wrote ({error}); build the traces again") from error
     runs = [_read(place(entry) / "run.json") for entry in inputs]
     parts = [
         front(upload, found.rows),
@@ -86,7 +91,7 @@ def card(source: TraceFiles, upload: Upload, found: Counts) -> str:
         "`messages` holds a user and an assistant turn; train on the assistant turn alone. The other columns tell where a row "
         "comes from: `segments` marks each attempt and reflection by its place in the text, with whether the attempt is right.",
         "## What is in it\n\n" + "\n".join(_contents(found)),
-        "## What was kept\n\n" + "\n".join(_funnels(build, runs, len(inputs))),
+        "## What was kept\n\n" + "\n".join(_funnels(funnels, runs, len(inputs) if build else None)),
         "## What errs\n\n" + "\n".join(_audit(source)),
         "## Recipe\n\n" + _recipe(build, runs),
         "## Licence\n\n" + _licence(upload),
@@ -170,8 +175,8 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, int]]) -> Iterator[s
         yield f"| {code(name)} | {count:,} |"
 
 
-def _funnels(build: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], inputs: int) -> Iterator[str]:
-    """What each stage was asked for, kept and dropped, with the reasons."""
+def _funnels(built: Sequence[Funnel], runs: Sequence[Mapping[str, Any]], inputs: int | None) -> Iterator[str]:
+    """What each stage was asked for, kept and dropped, with the reasons; `inputs` is None where the build left no account."""
     known = [run for run in runs if run]
     totals: Counter[str] = Counter()
     for run in known:
@@ -183,14 +188,14 @@ def _funnels(build: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], inputs
         }
         if f"{unit}/requested" in totals:
             funnels.append(Funnel("curate", unit, totals[f"{unit}/requested"], totals[f"{unit}/kept"], dropped))
-    funnels += [Funnel(**funnel) for funnel in build.get("funnels", [])]
+    funnels += built
     if funnels:
         yield "| stage | | asked for | kept | dropped |"
         yield "|---|---|---|---|---|"
     for funnel in funnels:
         reasons = ", ".join(f"{code(reason)} {count:,}" for reason, count in funnel.dropped.items()) or "0"
         yield f"| {code(funnel.stage)} | {code(funnel.unit)} | {funnel.requested:,} | {funnel.kept:,} | {reasons} |"
-    if not build:
+    if inputs is None:
         yield "The build left no account of what it dropped."
     elif len(known) < inputs:
         yield f"\nOf {inputs - len(known)} of the {inputs} inputs of the build nothing more is known here."
