@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +19,9 @@ import pytest
 from skillfactory.config import dump, from_options
 from skillfactory.curate import CurateConfig
 from skillfactory.errors import ConfigError, InputError, RunLockedError
+from skillfactory.flow import Completion, Request, Sampling
 from skillfactory.holding import held
+from skillfactory.ledger import Ledger
 from skillfactory.pieces import Pieces
 from skillfactory.places import (
     files,
@@ -35,6 +39,7 @@ from skillfactory.places import (
     remove,
     replacing,
 )
+from skillfactory.records import Stop
 from skillfactory.values import coerce
 
 _numbers = count()
@@ -179,7 +184,9 @@ def test_what_keeps_lines_from_their_files_is_raised_to_who_gives_them(tmp_path:
 HOLD = """
 import sys
 from skillfactory.errors import RunLockedError
+from skillfactory.flow import Completion, Request, Sampling
 from skillfactory.holding import held
+from skillfactory.ledger import Ledger
 from skillfactory.places import place
 try:
     with held(place(sys.argv[1]), beat=0.2, stale=1):
@@ -239,18 +246,77 @@ def test_a_process_of_another_machine_is_alive_as_long_as_it_gives_signs(elsewhe
         assert names(elsewhere) == [".holder-000008"]
 
 
-def test_a_process_that_was_taken_for_dead_learns_of_it(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
-    directory = place(f"file://{tmp_path}/run")
-    path = directory / ".holder-000001"
+def test_a_process_of_another_machine_that_gives_signs_is_not_disturbed(elsewhere: Path) -> None:
+    make_folder(elsewhere)
+    path, over = elsewhere / ".holder-000007", threading.Event()
+
+    def live() -> None:
+        for beat in count():
+            put(path, json.dumps({"process": 99, "host": "far", "machine": "another", "beat": beat}).encode())
+            if over.wait(0.05):
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(live)
+        while read(path) is None:
+            time.sleep(0.01)
+        try:
+            with pytest.raises(RunLockedError, match=r"\(process 99 on far\)"), held(elsewhere, beat=0.1, stale=5):
+                pass
+        finally:
+            over.set()
+    assert names(elsewhere) == [".holder-000007"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_process_that_was_taken_for_dead_learns_of_it(elsewhere: Path, number: int) -> None:
+    other = json.dumps({"process": 99, "host": "far", "token": "another"}).encode()
     end = time.monotonic() + 20
-    with held(place(f"file://{tmp_path}/other"), beat=0.05) as check:
+    with held(elsewhere, beat=0.05) as check:
         check()
-        put(place(f"file://{tmp_path}/other/.holder-000002"), read(path) or b"")
+        put(elsewhere / f".holder-{number:06d}", other)
         with pytest.raises(RunLockedError, match="another one has taken over"):  # noqa: PT012
             while time.monotonic() < end:
                 check()
                 time.sleep(0.02)
-    assert names(place(f"file://{tmp_path}/other"))[-1] == ".holder-000002", "what the other one has is left alone"
+    assert read(elsewhere / f".holder-{number:06d}") == other, "what the other one has is left alone"
+
+
+def test_of_many_that_begin_in_the_same_moment_one_holds(tmp_path: Path) -> None:
+    directory, many = place(f"file://{tmp_path}/run"), 8
+    make_folder(directory)
+    begin, end = threading.Barrier(many), threading.Barrier(many)
+
+    def hold_it() -> bool:
+        begin.wait(20)
+        try:
+            with held(directory):
+                end.wait(20)
+                return True
+        except RunLockedError:
+            end.wait(20)
+            return False
+
+    with ThreadPoolExecutor(many) as pool:
+        assert sum(each.result() for each in [pool.submit(hold_it) for _ in range(many)]) == 1
+
+
+def test_a_ledger_elsewhere_is_read_back_and_all_of_its_block_goes(elsewhere: Path) -> None:
+    path, part = elsewhere / "ledger-00012.jsonl", elsewhere / "completions" / "part-00012.parquet"
+    make_folder(elsewhere)
+    request = Request((("user", "?"),), Sampling(), 1)
+    completion = Completion(request.key, "text", Stop.END, 1, 1, request.sampling.max_tokens)
+    ledger = Ledger(path, part)
+    ledger.put(7, completion)
+    ledger.close()
+    put(elsewhere / "ledger-00012-believed-dead.000001.jsonl", b"no line\n")
+    put(elsewhere / "ledger-000123.jsonl", b"of another block\n")
+    again = Ledger(path, part)
+    assert again.get(7, request) == completion
+    assert again.damaged == 1
+    again.put(8, completion)
+    again.remove()
+    assert names(elsewhere) == ["ledger-000123.jsonl"]
 
 
 def test_of_many_that_begin_at_once_one_holds(tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def test_an_evaluation_elsewhere_killed_in_the_middle_gives_the_bytes_of_plain_p
     run(EVALUATE, url, tmp_path / "second")
     assert not before & asked_of(tmp_path / "second")
     same(tmp_path / "here", place(url))
+    log = [json.loads(line) for path in there.glob("log-*.jsonl") for line in path.read_text("utf-8").splitlines()]
+    assert [line["block"] for line in log if line["event"] == "block"] == [1], "a finished block was opened again"
 
 
 def test_a_second_process_is_refused_while_the_first_is_at_work_elsewhere(tmp_path: Path) -> None:
