@@ -6,6 +6,7 @@ Prints what is trained; exits with 1 if the tokens of a row differ, if the loss 
 if a row is longer than `cutoff_len` and would be cut.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def main() -> None:
     own, theirs = AutoTokenizer.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     if not own.chat_template:
         raise SystemExit(f"{model} has no chat template to compare with: look at LLaMA-Factory's with the key `template`")
-    template = get_template_and_fix_tokenizer(theirs, DataArguments(template=said.get("template")))
+    known = {field.name for field in dataclasses.fields(DataArguments)}
+    data = DataArguments(**{key: value for key, value in said.items() if key in known})
+    template = get_template_and_fix_tokenizer(theirs, data)
     rows = load_dataset("parquet", data_files=str(HERE / "data" / "*.parquet"), split="train")
     told = counted(rows, own, theirs, template, said["cutoff_len"])
     faults = {
