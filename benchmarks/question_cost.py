@@ -8,7 +8,7 @@ reflection, at 3 characters a token; its words are lines of the sample's respons
 of their own; CPU seconds are user + system, start-up and the script's own (also shown) taken off.
 
 `--blocks`: a run of so many finished blocks (hard links to one): how long the same command takes to pass over them and how
-long a build takes to find them. Then the questions that each task makes a second.
+long a build takes to find them. Then how many questions each task makes a second, and how many of them differ.
 """
 
 import argparse
@@ -30,8 +30,9 @@ import pyarrow.parquet as pq
 from skillfactory.blocks import BLOCK
 from skillfactory.build.sources import RunSource
 from skillfactory.flow import Completion, Request, Sampling
-from skillfactory.records import Stop
+from skillfactory.records import Question, Stop
 from skillfactory.rundir import Stage
+from skillfactory.seeds import derive
 from skillfactory.tasks import resolve
 
 CHARACTERS = 3  # a token; digit-heavy text of Qwen's and Llama's tokenizers
@@ -182,28 +183,30 @@ def size_of_run(blocks: int, work: Path) -> None:
     shutil.rmtree(wide)
 
 
-def supply() -> None:
-    """Prints how many questions a second the tasks make."""
-    made = {}
+def supply(count: int) -> None:
+    """Prints how many questions a second the tasks make, and how many of the first `count` differ by more than wording."""
+    print(f"\nof the first {count:,} questions differ, and made a second:")
     for name in ("countdown", "letter_countdown", "acronym", "multiplication"):
         task = resolve(name, {})
-        started = time.process_time()
-        count = sum(1 for _ in task.questions(5000, task.levels[0], 0, "sft"))
-        made[f"{name} {task.levels[0]}"] = count / (time.process_time() - started)
-    print("\nquestions made a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in made.items()))
+        for level in task.levels[:2]:
+            started = time.process_time()
+            made = [item for item in task.questions(count, level, 0, "sft") if isinstance(item, Question)]
+            rate = len(made) / (time.process_time() - started)
+            print(f"  {name + ' ' + level:20}{len({derive(0, task.canonical(each)) for each in made}):10,}{rate:10,.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=256)
     parser.add_argument("--blocks", type=int, nargs="*", default=[1000, 15_625])
+    parser.add_argument("--supply", type=int, default=200_000, help="questions of each task that are told apart")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for mode in ("eager", "lazy"):
             cost(mode, args.questions, Path(scratch))
         for blocks in args.blocks:
             size_of_run(blocks, Path(scratch))
-        supply()
+        supply(args.supply)
 
 
 if __name__ == "__main__":
