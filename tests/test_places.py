@@ -283,11 +283,10 @@ def test_a_process_that_was_taken_for_dead_learns_of_it(elsewhere: Path, number:
 
 
 def test_of_many_that_begin_in_the_same_moment_one_holds(tmp_path: Path) -> None:
-    directory, many = place(f"file://{tmp_path}/run"), 8
-    make_folder(directory)
+    many, turns = 8, 10
     begin, end = threading.Barrier(many), threading.Barrier(many)
 
-    def hold_it() -> bool:
+    def hold_it(directory: Path) -> bool:
         begin.wait(20)
         try:
             with held(directory):
@@ -297,8 +296,16 @@ def test_of_many_that_begin_in_the_same_moment_one_holds(tmp_path: Path) -> None
             end.wait(20)
             return False
 
-    with ThreadPoolExecutor(many) as pool:
-        assert sum(each.result() for each in [pool.submit(hold_it) for _ in range(many)]) == 1
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads come between each other's steps, as processes do
+    try:
+        with ThreadPoolExecutor(many) as pool:
+            for turn in range(turns):
+                directory = place(f"file://{tmp_path}/{turn}")
+                make_folder(directory)
+                assert sum(each.result() for each in [pool.submit(hold_it, directory) for _ in range(many)]) == 1
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_a_ledger_elsewhere_is_read_back_and_all_of_its_block_goes(elsewhere: Path) -> None:
