@@ -80,7 +80,7 @@ class ExportConfig:
     )
     chat_template: Path | None = field(
         default=None,
-        metadata={"help": "a Jinja file in place of the tokenizer's template (tokens)", "shown": "the tokenizer's"},
+        metadata={"help": "a Jinja file in place of the tokenizer's template (axolotl, tokens)", "shown": "the tokenizer's"},
     )
     format: Literal["parquet", "jsonl"] = field(default="parquet", metadata={"help": "file format of the target chat"})
     provenance: bool = field(default=True, metadata={"help": "keep ids, layout, tokens and segments as columns (target chat)"})
