@@ -35,16 +35,17 @@ TEXT = "Let me multiply: " + "step by step " * 20 + "\n<answer>7</answer>\n<verd
 
 
 class Timed(ScriptedEngine):
-    """Leaves in a folder when it was first asked, when it gave its last text, and how many it gave."""
+    """Leaves in a folder when it was first asked, when it gave its last text, how many it gave, and its process's CPU time."""
 
     def __init__(self, folder: Path, delay: float) -> None:
         super().__init__(ScriptedOptions(lambda request: TEXT, delay))
         self._folder, self._texts = folder, 0
-        self._first = self._last = 0.0
+        self._first = self._last = self._spent = 0.0
 
     def submit(self, requests: Sequence[Request]) -> None:
         """As the engine does."""
-        self._first = self._first or time.time()
+        if not self._first:
+            self._first, self._spent = time.time(), time.process_time()
         super().submit(requests)
 
     def collect(self) -> Sequence[Completion]:
@@ -55,19 +56,22 @@ class Timed(ScriptedEngine):
 
     def close(self) -> None:
         """As the engine does; leaves the times."""
-        (self._folder / f"{os.getpid()}.json").write_text(json.dumps([self._first, self._last, self._texts]))
+        spent = time.process_time() - self._spent
+        (self._folder / f"{os.getpid()}.json").write_text(json.dumps([self._first, self._last, self._texts, spent]))
         super().close()
 
 
-def rate(config: CurateConfig, delay: float) -> float:
-    """Texts a second of all workers together."""
+def rate(config: CurateConfig, delay: float) -> tuple[float, float]:
+    """Texts a second of all workers together; microseconds of CPU time a text, of the workers and of this process."""
+    before = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times")
         times.mkdir()
         curate(replace(config, output=Path(folder, "run")), engine=partial(Timed, times, delay))
-        told: list[tuple[float, float, int]] = [json.loads(path.read_text()) for path in times.iterdir()]
-    first, last, texts = zip(*(each for each in told if each[2]), strict=True)
-    return float(sum(texts) / (max(last) - min(first)))
+        told: list[tuple[float, float, int, float]] = [json.loads(path.read_text()) for path in times.iterdir()]
+    first, last, texts, spent = zip(*(each for each in told if each[2]), strict=True)
+    cpu = sum(spent) + (time.process_time() - before if config.machines.on else 0)
+    return float(sum(texts) / (max(last) - min(first))), float(1e6 * cpu / sum(texts))
 
 
 def compare(questions: int, delay: float, repeats: int) -> float:
@@ -75,12 +79,15 @@ def compare(questions: int, delay: float, repeats: int) -> float:
     generation = Generation("scripted", "m", {"answer": "none:needed"})
     alone = CurateConfig(Path(), "multiplication", questions=questions, samples=4, reflections=4, generation=generation)
     spread = replace(alone, machines=Machines("ray", actors=WORKERS))
-    rates = [(rate(alone, delay), rate(spread, delay) / WORKERS) for _ in range(repeats)]
+    both = [(rate(alone, delay), rate(spread, delay)) for _ in range(repeats)]
+    rates = [(a, b / WORKERS) for (a, _), (b, _) in both]
     one, each = max(each[0] for each in rates), max(each[1] for each in rates)
     print(
         f"{1000 * delay:g} ms a request: one process {one:,.0f} texts/s, {WORKERS} workers {each:,.0f} each: {each / one:.1%}"
     )
     print("  all:", ", ".join(f"{a:,.0f} and {b:,.0f} ({b / a:.1%})" for a, b in rates))
+    cpu = [min(costs) for costs in zip(*((a[1], b[1]) for a, b in both), strict=True)]
+    print(f"  CPU time a text: one process {cpu[0]:,.0f} µs, workers and driver together {cpu[1]:,.0f} µs")
     return each / one
 
 

@@ -225,3 +225,12 @@ def test_ctrl_c_leaves_no_process_and_a_run_that_one_process_ends(tmp_path: Path
     finish(tmp_path / "run", grid)
     finish(tmp_path / "whole", grid)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_an_address_where_no_cluster_is_is_an_error_at_once(tmp_path: Path) -> None:
+    spread = command(tmp_path / "run", ["--questions", "1", "--engine", "scripted", "--on", "ray:127.0.0.1:9"])
+    ended = subprocess.run(
+        [*spread, "--engine-option", "answer=solver:answer"], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "no Ray cluster answers at '127.0.0.1:9': " in ended.stderr

@@ -1,11 +1,14 @@
 """Stages past one machine: the same blocks and units, worked on by actors of a Ray cluster. `docs/cluster.md` is its manual."""
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skillfactory.errors import ConfigError, require
 from skillfactory.machines import Workers
+
+_ANSWERS_WITHIN = 20.0  # seconds
 
 
 @contextmanager
@@ -19,11 +22,12 @@ def connected(machines: Workers) -> Iterator[None]:
         yield
         return
     try:
+        _reach(machines.address)
         if machines.address is None:  # "local": without it, Ray would join a cluster that it finds here
             ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         else:
             ray.init(machines.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at '{machines.address}': {error}; begin one with `ray start --head`"
         ) from error
@@ -31,3 +35,10 @@ def connected(machines: Workers) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """OSError if nobody listens at HOST:PORT: Ray itself would try for a quarter of an hour."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN).close()
