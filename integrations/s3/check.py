@@ -164,6 +164,17 @@ def check_the_rest(checks: Checks) -> None:
     checks.tell(bool(one) and one == other, "export of traces there", f"{len(one)} files, byte for byte")
 
 
+def check_grades(checks: Checks) -> None:
+    """Rows graded there, read from there."""
+    rows = [{"facts": {"factors": [n, 3]}, "response": f"<answer>{3 * n + n % 2}</answer>"} for n in range(2, 3000)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    boto3.client("s3").upload_file("rows.jsonl", BUCKET, "graded/rows.jsonl")
+    for source, root in (("rows.jsonl", "graded"), (f"s3://{BUCKET}/graded/rows.jsonl", f"s3://{BUCKET}/graded")):
+        run(["grade", source, "--task", "multiplication", "--output", f"{root}/grades.parquet"])
+    one, other = Path("graded/grades.parquet").read_bytes(), stored("graded")["grades.parquet"]
+    checks.tell(one == other, "grade", f"{len(rows):,} rows, byte for byte")
+
+
 def _named(what: str, found: tuple[bool, str]) -> tuple[bool, str, str]:
     return found[0], what, found[1]
 
@@ -238,6 +249,7 @@ def main() -> int:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         check_curation(checks)
         check_the_rest(checks)
+        check_grades(checks)
         check_holders(checks)
         check_mistakes(checks)
         check_cost(checks, log)
