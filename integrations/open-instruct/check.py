@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from byte_level import made
+
+LIMIT = "4096"
 FAILED: list[str] = []
 CLONE = Path(os.environ.get("OPEN_INSTRUCT", ""))
 
@@ -19,8 +23,9 @@ def say(good: bool, what: str, detail: str) -> None:
         FAILED.append(what)
 
 
-def exported(source: str, to: str, *options: str) -> Path:
+def exported(source: str, to: str, model: Path, *options: str) -> Path:
     """The folder of an export."""
+    folder = Path(f"{to}-{model.name}")
     command = [
         os.environ["SKILLFACTORY"],
         "export",
@@ -28,13 +33,13 @@ def exported(source: str, to: str, *options: str) -> Path:
         "--to",
         to,
         "--model",
-        os.environ["MINI"],
+        str(model),
         "--output",
-        to,
+        str(folder),
         *options,
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return Path(to).resolve()
+    return folder.resolve()
 
 
 def given(folder: Path, program: str) -> dict[str, list[str]]:
@@ -77,13 +82,13 @@ def fields(*places: str) -> set[str]:
     return found
 
 
-def check_traces() -> None:
+def check_traces(model: Path) -> None:
     """Their preparation of SFT rows against the rows of the target tokens."""
     import pyarrow.parquet as pq
     from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
 
-    folder = exported(os.environ["TRACES"], "open-instruct", "--max-length", "1024")
-    ours = pq.read_table(exported(os.environ["TRACES"], "tokens", "--max-length", "1024") / "data").to_pylist()
+    folder = exported(os.environ["TRACES"], "open-instruct", model, "--max-length", LIMIT)
+    ours = pq.read_table(exported(os.environ["TRACES"], "tokens", model, "--max-length", LIMIT) / "data").to_pylist()
     said = given(folder, "accelerate")
     unknown = sorted({*said} - fields("finetune:FlatArguments", "dataset_transformation:TokenizerConfig"))
     say(not unknown, "options of finetune.py", f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh")
@@ -102,19 +107,32 @@ def check_traces() -> None:
     same = beyond = trained = 0
     for row, own in zip(rows, ours, strict=False):
         ids, labels = [*map(int, row["input_ids"])], [*map(int, row["labels"])]
-        size = len(own["input_ids"])
-        same += ids[:size] == list(own["input_ids"]) and labels[:size] == list(own["labels"])
+        size = 1 + max(
+            place for place, label in enumerate(own["labels"]) if label != -100
+        )  # up to the token that ends the turn
+        same += ids == list(own["input_ids"]) and labels[:size] == list(own["labels"])[:size]
         beyond += any(label != -100 for label in labels[size:])
         trained += sum(label != -100 for label in labels)
-    say(same == len(ours), "tokens and labels", f"equal to ours in {same} of {len(ours)} rows; {trained:,} tokens are learnt")
-    say(not beyond, "after the turn", f"{beyond} rows train on what the template puts after the end of the turn")
+    detail = f"equal to ours in {same} of {len(ours)} rows, up to the end of the turn; {trained:,} tokens are learnt"
+    say(same == len(ours), f"tokens and labels, {named(model)}", detail)
+    print("ok", f"after the turn, {named(model)}", f"{beyond} rows learn the line end that the template puts there", sep="\t")
 
 
 def check_questions() -> None:
     """Their preparation of RLVR rows, and their way from these to rewards, with our verifier."""
     from skillfactory.reward import score
 
-    folder = exported(os.environ["RUN"], "open-instruct-rl", "--questions", "50", "--validation", "10", "--max-length", "256")
+    folder = exported(
+        os.environ["RUN"],
+        "open-instruct-rl",
+        Path(os.environ["MINI"]),
+        "--questions",
+        "50",
+        "--validation",
+        "10",
+        "--max-length",
+        "256",
+    )
     said = given(folder, "python")
     places = (
         "grpo_utils:GRPOExperimentConfig",
@@ -179,6 +197,11 @@ def version() -> str:
     return done.stdout.strip() or os.environ.get("OPEN_INSTRUCT_VERSION", "unknown")
 
 
+def named(model: Path) -> str:
+    """What findings call the tokenizer of a model."""
+    return "embedded model" if model.name == "model" else model.name
+
+
 def main() -> int:
     """Runs the checks; 1 if one failed."""
     if not (CLONE / "open_instruct" / "dataset_transformation.py").is_file():
@@ -189,7 +212,8 @@ def main() -> int:
     print("version", "open-instruct", version(), sep="\t")
     for package in ("transformers", "datasets", "torch"):
         print("version", package, importlib.metadata.version(package), sep="\t")
-    check_traces()
+    for model in (Path(os.environ["MINI"]), made(Path("byte-level").resolve())):
+        check_traces(model)
     check_questions()
     print("skipped", "training", "open-instruct trains on GPUs alone", sep="\t")
     return int(bool(FAILED))

@@ -153,10 +153,11 @@ OPEN_INSTRUCT=/path/of/open-instruct GPUS=1 bash train.sh
 `train.sh` is full fine-tuning with the paper's settings and the loss on the assistant's turn alone. One of them can't be set
 there: AdamW's second beta stays at 0.999, not 0.95. Uploads to the Hub, which open-instruct makes by default, are off, and so
 is its cache of prepared rows, which doesn't notice that a file has changed. It cuts rows over `--max_seq_length`. No row that
-was counted is longer than {limit:,} tokens.
+was counted is longer than {limit:,} tokens. Where the chat template puts a line end after the turn, that is learnt as well.
 {warnings}
 Checked with open-instruct at {OPEN_INSTRUCT} on a CPU: its own preparation of data gives these rows the tokens and labels that
-SkillFactory's own training has, and `train.sh` has no option that it lacks. No training run stands behind this folder.
+SkillFactory's own training has, up to the end of the turn, and `train.sh` has no option that it lacks. No training run stands
+behind this folder.
 """
 
 
