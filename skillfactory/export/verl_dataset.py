@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers.processors import ByteLevel
 
 try:
@@ -25,35 +26,50 @@ CHECKED = ("0.9.1",)  # versions of verl that this folder was checked with
 
 
 class SilverTraces(MultiTurnSFTDataset):  # type: ignore[misc]
-    """verl's data set of chats, whose own loss mask covers what follows the end token too and knows no parts of turns.
+    """The rows of verl's own data set, with other tokens: each chat is tokenized as one text, with an exact mask.
 
-    A message's `silent`, where there is one, holds the characters that bear no loss: begin and end, the end excluded.
+    verl's own does so turn by turn, refuses templates whose turns share a token, trains what follows the end token too, and
+    knows no parts of turns. A message's `silent`, where there is one, holds the characters that bear no loss: begin and end,
+    the end excluded.
     """
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """The row as verl makes it, with the mask narrowed; ValueError if the chat template leaves no exact place for it."""
-        row: dict[str, Any] = super().__getitem__(item)
+        """The tokens of a row with their loss mask; ValueError if it is too long or the chat template changes the turn."""
+        if self.pad_mode != "no_padding":
+            raise ValueError("data.pad_mode must be no_padding, which pads no row")
         turns = self._build_messages(self.dataframe.iloc[item].to_dict())
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, **self._template_options(item))
+        options = self._template_options(item)
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, **options)
+        shown = self.tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True, **options)
         found = self._places()(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, places = found["input_ids"], found["offset_mapping"]
-        if row["input_ids"][: len(ids)].tolist() != ids:
-            raise ValueError("the tokens of the chat aren't those of its text; is the data set's truncation on?")
+        if len(ids) > self.max_length:
+            raise ValueError(f"{len(ids):,} tokens are more than data.max_length={self.max_length}")
         response = turns[-1]["content"]
-        words = response.strip()
-        begin = text.rfind(words)
+        begin = text.rfind(response.strip())
         if begin < 0:
             raise ValueError("the chat template drops a part of the assistant's turn (often what stands in <think>)")
-        end, shift = begin + len(words), begin - (len(response) - len(response.lstrip()))
-        silent = [(span["start"] + shift, min(span["end"] + shift, end)) for span in turns[-1].get("silent") or ()]
+        if not text.startswith(shown) or text[len(shown) : begin].strip():
+            raise ValueError("the chat template puts something of its own before the assistant's words")
+        if any(first < begin < stop for first, stop in places):
+            raise ValueError("a token belongs both to the prompt and to the assistant's words")
+        mask = self._mask(turns[-1], begin, ids, places)
+        return {
+            "input_ids": torch.tensor(ids),
+            "position_ids": torch.arange(len(ids)),
+            "loss_mask": torch.tensor(mask),
+        }
+
+    def _mask(self, turn: dict[str, Any], begin: int, ids: Sequence[int], places: Sequence[tuple[int, int]]) -> list[int]:
+        """1 for each token that bears loss, else 0; the assistant's words begin at the character `begin`."""
+        response = turn["content"]
+        end, shift = begin + len(response.strip()), begin - (len(response) - len(response.lstrip()))
+        silent = [(span["start"] + shift, min(span["end"] + shift, end)) for span in turn.get("silent") or ()]
         last = self._last(ids, places, end)
-        before = [bears for bears, (_, stop) in zip(row["loss_mask"].tolist(), places, strict=False) if stop <= begin]
-        if any(before) or any(first < begin < stop for first, stop in places):
-            raise ValueError("the tokens of the prompt and of the assistant's words can't be told apart")
-        for n, (first, stop) in enumerate(places):
-            if n > last or any(first < until and stop > since for since, until in silent):
-                row["loss_mask"][n] = 0
-        return row
+        return [
+            int(begin <= first and n <= last and not any(first < until and stop > since for since, until in silent))
+            for n, (first, stop) in enumerate(places)
+        ]
 
     def _places(self) -> Any:
         """The tokenizer, made to count the white space of its tokens as theirs: many leave it out of the places they tell."""

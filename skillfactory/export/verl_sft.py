@@ -112,10 +112,10 @@ GPUS=1 bash train.sh
 0.95, weight decay 1e-4, two epochs, one row a step on each GPU, {limit:,} tokens. A longer row stops the training; none is cut.
 What is added to the command wins: `bash train.sh model.path=/models/base`.
 
-`dataset.py` is verl's own data set of chats with the loss on the assistant's words and the token that ends them (mask: {mask}).
-verl's own also trains what a template puts after that token, and knows no mask for a part of a turn. As a script it goes
-through all rows under verl's configuration and stops where verl has no such key, a row is too long, or the chat template
-loses a part of it.
+`dataset.py` is the data set class that verl loads: the loss is on the assistant's words and the token that ends them, and
+nowhere else (mask: {mask}). verl's own class also trains what a template puts after that token, refuses templates whose turns
+share a token, and knows no mask for a part of a turn. As a script it goes through all rows under verl's configuration and
+stops where verl has no such key, a row is too long, or the chat template loses a part of it.
 
 The trained model is in `checkpoints/global_step_N/huggingface`; give it to the reinforcement:
 `bash train.sh actor_rollout_ref.model.path=…` in the folder of `skillfactory export --to verl`.
