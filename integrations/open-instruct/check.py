@@ -91,7 +91,11 @@ def check_traces(model: Path) -> None:
     ours = pq.read_table(exported(os.environ["TRACES"], "tokens", model, "--max-length", LIMIT) / "data").to_pylist()
     said = given(folder, "accelerate")
     unknown = sorted({*said} - fields("finetune:FlatArguments", "dataset_transformation:TokenizerConfig"))
-    say(not unknown, "options of finetune.py", f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh")
+    say(
+        not unknown,
+        f"options of finetune.py, {named(model)}",
+        f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh",
+    )
     tokens = TokenizerConfig(tokenizer_name_or_path=said["tokenizer_name_or_path"][0])
     rows = get_cached_dataset_tulu(
         said["dataset_mixer_list"],
@@ -103,7 +107,7 @@ def check_traces(model: Path) -> None:
         dataset_skip_cache=True,
         dataset_local_cache_dir="cache",
     )
-    say(len(rows) == len(ours), "rows", f"{len(rows)} of {len(ours)}")
+    say(len(rows) == len(ours), f"rows, {named(model)}", f"{len(rows)} of {len(ours)}")
     same = beyond = trained = 0
     for row, own in zip(rows, ours, strict=False):
         ids, labels = [*map(int, row["input_ids"])], [*map(int, row["labels"])]
@@ -166,8 +170,8 @@ def check_questions() -> None:
             dataset_skip_cache=True,
             dataset_local_cache_dir="cache",
         )
-        named = all(row["dataset"] == ["skillfactory"] and len(row["ground_truth"]) == 1 for row in rows)
-        say(named and len(rows) == (50 if name == "dataset_mixer_list" else 10), f"rows of {name}", f"{len(rows)} rows")
+        whole = all(row["dataset"] == ["skillfactory"] and len(row["ground_truth"]) == 1 for row in rows)
+        say(whole and len(rows) == (50 if name == "dataset_mixer_list" else 10), f"rows of {name}", f"{len(rows)} rows")
         if name == "dataset_mixer_list":
             training = rows
     texts, truths, names = [], [], []

@@ -98,14 +98,18 @@ def check_traces(model: Path) -> None:
     ours_folder = exported(os.environ["TRACES"], "tokens", model, "--max-length", LIMIT)
     args = options(folder, "deepspeed", "train_sft")
     paper = (args.adam.lr, list(args.adam.betas), args.adam.weight_decay, args.lr_scheduler, args.lr_warmup_ratio)
-    say(paper == (1e-6, [0.9, 0.95], 1e-4, "cosine", 0.05), "options of train_sft", f"its own parser takes train.sh; {paper}")
+    say(
+        paper == (1e-6, [0.9, 0.95], 1e-4, "cosine", 0.05),
+        f"options of train_sft, {named(model)}",
+        f"its own parser takes train.sh; {paper}",
+    )
     plan = strategy(args)
     rows = blending_datasets(args.data.dataset, None, plan, args.train.seed, dataset_split=args.data.dataset_split)
     theirs = SFTDataset(rows, tokenizer, args.data.max_len, plan, input_template=args.data.input_template, num_processors=1)
     import pyarrow.parquet as pq
 
     ours = pq.read_table(ours_folder / "data").to_pylist()
-    say(len(theirs) == len(ours) == len(rows), "rows", f"{len(theirs)} of {len(ours)}")
+    say(len(theirs) == len(ours) == len(rows), f"rows, {named(model)}", f"{len(theirs)} of {len(ours)}")
     same = trained = shorter = 0
     for number, own in enumerate(ours):
         ids, _, mask = theirs[number]
@@ -121,7 +125,7 @@ def check_traces(model: Path) -> None:
     cut = SFTDataset(rows, tokenizer, 60, plan, input_template=None, num_processors=1)
     say(
         len(cut[0][0][0]) == 60,
-        "what we refuse it cuts",
+        f"what we refuse it cuts, {named(model)}",
         "a row of more tokens than max_len loses its end, and gets an end token",
     )
 
@@ -145,14 +149,18 @@ def check_questions(model: Path) -> None:
     folder = exported(os.environ["RUN"], "openrlhf-rl", model, "--questions", "50", "--validation", "10", "--max-length", "256")
     args = options(folder, "python3", "train_ppo_ray")
     found = (args.algo.advantage.estimator, args.algo.kl.init_coef, args.rollout.n_samples_per_prompt, args.actor.adam.lr)
-    say(found == ("group_norm", 0.0, 16, 1e-6), "options of train_ppo_ray", f"its own parser takes train.sh; {found}")
+    say(
+        found == ("group_norm", 0.0, 16, 1e-6),
+        f"options of train_ppo_ray, {named(model)}",
+        f"its own parser takes train.sh; {found}",
+    )
     plan = strategy(args)
     for name, path in (("train", args.data.prompt_dataset), ("validation", args.eval.dataset)):
         rows = blending_datasets(path, None, plan, args.train.seed, dataset_split="train")
         asked = PromptDataset(rows, tokenizer, plan, input_template=args.data.input_template)
         shown = [tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
         whole = all(asked[i][:3] == (row["datasource"], shown[i], row["label"]) for i, row in enumerate(rows))
-        say(whole and len(asked) == len(rows), f"prompts of {name}", f"{len(asked)} prompts with their labels")
+        say(whole and len(asked) == len(rows), f"prompts of {name}, {named(model)}", f"{len(asked)} prompts with their labels")
         if name == "train":
             training, data = asked, rows
     executor = SingleTurnAgentExecutor([args.reward.remote_url])
@@ -176,12 +184,12 @@ def check_questions(model: Path) -> None:
     right = sum(rewards)
     say(
         equal == len(rewards),
-        "reward",
+        f"reward, {named(model)}",
         f"{equal} of {len(rewards)} responses through its executor get our reward; {right:.0f} get 1",
     )
     say(
         len(data) <= right < len(rewards),
-        "right and wrong",
+        f"right and wrong, {named(model)}",
         "every question's right answer gets 1, and not every response does",
     )
 
