@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 _OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})  # no folders, no torn files
 _READ_AHEAD = 1 << 20  # bytes; the 5 to 50 MB of the file systems' own settings would be read for each footer
 _FOOTER = 1 << 18  # bytes; those of a block of a run are about 10 kB
+_FROM_END = ("s3", "s3a", "memory")  # whose last bytes can be asked for without knowing how many there are; Azure's can't
 _OWN_ERRORS = {  # of file systems whose failures aren't all OSErrors
     "botocore.exceptions": "BotoCoreError",
+    "gcsfs.retry": "HttpError",
     "google.auth.exceptions": "GoogleAuthError",
     "azure.core.exceptions": "AzureError",
     "aiohttp.client_exceptions": "ClientError",
@@ -77,12 +79,12 @@ def parquet(path: Path) -> Iterator["pq.ParquetFile"]:
 
 
 def footer(path: Path) -> Mapping[bytes, bytes] | None:
-    """What a Parquet file says of itself, in one request elsewhere; None if there is no such file."""
+    """What a Parquet file says of itself, in one request from S3; None if there is no such file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        if is_remote(path):
+        if is_remote(path) and _protocol(path) in _FROM_END:
             content: bytes = _store(path).cat_file(_key(path), start=-_FOOTER)
             with pq.ParquetFile(pa.BufferReader(content)) as table:  # all places in a footer count from its end
                 return table.schema_arrow.metadata or {}
@@ -175,7 +177,7 @@ def put(path: Path, data: bytes) -> None:
 def put_new(path: Path, data: bytes) -> bool:
     """Writes a small file elsewhere unless there is one of its name, and says whether it did.
 
-    Where the file system can say so (S3 and its like, Google's, and disks), of two that try at once only one does.
+    Where the file system can say so (S3, Google's and Azure's stores, and disks), of two that try at once only one does.
     """
     store, key = _store(path), _key(path)
     try:
