@@ -1,6 +1,6 @@
 """How long `export` takes beside the floor: reading and writing the same Parquet with pyarrow, in the same run.
 
-    python benchmarks/export_speed.py [--traces 1000000] [--repeat 3] [--to chat llamafactory trl] [--bars]
+    python benchmarks/export_speed.py [--traces 1000000] [--repeat 3] [--to chat llamafactory chat:jsonl …] [--bars]
 
 The traces are made once, in a scratch folder: those that `build` makes of examples/raw, again and again, each time with other
 digits and with the lines of its attempts in another order (about 2 kB each). The floor reads the columns that the target
@@ -8,8 +8,8 @@ writes, row group by row group, and writes them with the compression and the enc
 contender runs in a process of its own; floor and export take turns, and which is first alternates. CPU seconds are user +
 system, start-up included; the ratio of a pair is export / floor. The middle one of CPU time is judged: both are one thread, and
 the files are in the cache. With `--bars` the exit status is 1 if a bar is missed: 1.5 times the floor's time, and a peak memory
-that grows by no more than 32 MiB from a tenth of the traces to all of them. Targets that walk rows in Python (JSONL, `axolotl`)
-are shown beside, against the floor of `chat`.
+that grows by no more than 32 MiB from a tenth of the traces to all of them. What walks rows in Python is shown beside, with its
+target's floor: `chat:jsonl` is chat in JSONL, `axolotl:wrong` is axolotl with the mask "wrong".
 """
 
 import argparse
@@ -34,7 +34,8 @@ from skillfactory.traces import SCHEMA, open_writer
 BAR, GROWTH = 1.5, 32.0  # times; MiB
 GROUP = 8192  # rows; `build` writes a row group for every 16 MiB of text, which is as many
 CHAT = ["messages", *(name for name in SCHEMA.names if name != "conversations")]
-FLOORS = {"chat": CHAT, "llamafactory": ["conversations"], "trl": ["messages"]}  # the columns of a target, in its order
+FLOORS = {"chat": CHAT, "llamafactory": ["conversations"], "trl": ["messages"], "axolotl": ["messages"]}
+"""The columns of a target, in its order."""
 FLOOR = """
 import sys, pyarrow.parquet as pq
 from pathlib import Path
@@ -123,18 +124,11 @@ class Contest:
     def __init__(self, work: Path, source: Path) -> None:
         self.work, self.source = work, source
 
-    def export(self, to: str, *options: str, keep: bool = False) -> Cost:
+    def export(self, to: str, keep: bool = False) -> Cost:
         """What an export costs."""
-        target, form = to.split(":") if ":" in to else (to, "parquet")
-        flags = [
-            "--to",
-            target,
-            "--max-length",
-            "100000",
-            "--quiet",
-            *options,
-            *(["--format", form] if form != "parquet" else []),
-        ]
+        target, _, way = to.partition(":")
+        more = ["--format" if way == "jsonl" else "--mask", way] if way else []
+        flags = ["--to", target, "--max-length", "100000", "--quiet", *more]
         out = self.work / "export"
         shutil.rmtree(out, ignore_errors=True)
         cost = measure(sys.executable, "-m", "skillfactory", "export", str(self.source), "--output", str(out), *flags)
@@ -156,8 +150,9 @@ class Contest:
 
     def pairs(self, to: str, repeat: int) -> Iterator[tuple[Cost, Cost]]:
         """Floor and export, side by side."""
-        names = FLOORS.get(to, CHAT)
-        self.export(to if to in FLOORS else "chat", keep=True)  # also a warm-up: the files are in the cache for both
+        plain = to.partition(":")[0]
+        names = FLOORS[plain]
+        self.export(plain, keep=True)  # also a warm-up: the files are in the cache for both
         for n in range(repeat):
             if n % 2:
                 ours = self.export(to)
@@ -190,7 +185,7 @@ def main() -> int:
     parser.add_argument("--traces", type=int, default=1_000_000)
     parser.add_argument("--part-rows", type=int, default=10_000, help="traces in a file")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--to", nargs="*", default=["chat", "llamafactory", "trl"], help="targets; chat:jsonl is chat in JSONL")
+    parser.add_argument("--to", nargs="*", default=[*FLOORS, "chat:jsonl", "axolotl:wrong"])
     parser.add_argument("--scratch", type=Path, help="where to make the traces (about 0.4 kB each, three times over)")
     parser.add_argument("--bars", action="store_true", help="judge the figures")
     args = parser.parse_args()
