@@ -147,9 +147,10 @@ tokens stops it (`excess_length_strategy: raise`): axolotl would leave such rows
 - On a CPU set `bf16: false`.
 - axolotl keeps the tokenised rows in the folder that `dataset_prepared_path` names, and doesn't notice that rows have changed.
   The name in `sft.yaml` belongs to these rows; after a change by hand, remove the folder.
-- A token across the border of a part that isn't trained bears no loss if one of its characters is trained text, and bears
-  loss if more are. With `skillfactory sft` and the target `tokens` it never does.
+- At the border of a part that isn't trained axolotl is less strict than `skillfactory sft` and the target `tokens`: a token
+  with two or more characters of trained text bears loss, and so do the tokens of an emoji (or another character of several
+  tokens) with which such a part begins.
 
-Checked with axolotl 0.19.0, transformers 5.16.1 and torch 2.13.0: its labels are those of `skillfactory sft`, and its command
-trained a small model on a CPU.
+Checked with axolotl 0.19.0, transformers 5.16.1 and torch 2.13.0: but for such borders its labels are those of
+`skillfactory sft`, and its command trained a small model on a CPU.
 """
