@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def job() -> Iterator[int]:
     yield os.getpid()
     for process in of_job(os.getpid()):
         process.kill()
+    shutil.rmtree(f"/tmp/ray-{os.getpid()}", ignore_errors=True)  # the logs of its nodes
 
 
 def test_a_slurm_job_out_of_time_is_queued_again_goes_on_and_leaves_no_process_behind(job: int, tmp_path: Path) -> None:
