@@ -24,7 +24,7 @@ TESTS = Path(__file__).resolve().parent.parent.parent / "tests"
 PACKAGES = ("s3fs", "aiobotocore", "botocore", "moto", "fsspec", "universal_pathlib", "pyarrow")
 BUCKET = "skillfactory-check"
 ENGINE = ["--engine", "scripted", "--engine-option", "answer=solver:answer"]
-SLOW = [*ENGINE, "--engine-option", "delay=0.06", "--engine-option", "concurrency=10"]  # a block takes nine seconds
+SLOW = [*ENGINE, "--engine-option", "delay=0.06", "--engine-option", "concurrency=4"]  # a block takes twenty seconds
 CURATE = ["curate", "--task", "multiplication", "--samples", "2", "--reflections", "2"]
 HOLD = """
 import sys
@@ -120,19 +120,25 @@ def kept() -> int:
     return sum(content.count(b"\n") for name, content in stored("run").items() if name.startswith("ledger-"))
 
 
+def wait_for_texts(process: subprocess.Popen[bytes]) -> None:
+    """Waits until completions stand in objects; RuntimeError if the process ends before."""
+    while not kept():
+        if process.poll() is not None:
+            raise RuntimeError("curate ended before it could be killed")
+        time.sleep(0.1)
+
+
 def check_curation(checks: Checks) -> None:
     """A run killed once, gone on with, and asked for again."""
     arguments = [*CURATE, "--questions", "100", *SLOW]
     run([*arguments, "--output", "run"])
     url = f"s3://{BUCKET}/run"
     process = subprocess.Popen(command([*arguments, "--output", url]), stdout=subprocess.DEVNULL)
-    while not any(name.startswith("ledger-") for name in stored("run")):
-        if process.poll() is not None:
-            raise RuntimeError("curate ended before it could be killed")
-        time.sleep(0.1)
+    wait_for_texts(process)
     second = run([*arguments, "--output", url], code=2)
     named = f"(process {process.pid} on " in second
     checks.tell(named, "a second process is refused", " ".join(second.split()))
+    wait_for_texts(process)  # the block of before may have ended, and taken its ledger with it
     process.send_signal(signal.SIGKILL)
     process.wait()
     there = kept()
