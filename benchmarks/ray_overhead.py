@@ -5,9 +5,9 @@
 The engine is `scripted`: 64 requests at once, 50 ms each (1,280 a second, as a small model makes on a GPU), then without
 delay, where processors are all that counts. The two ways take turns, with the cluster up all the time. A rate is all texts over
 the time from the first request of any worker to the last text of any: a worker who waits counts, the start of workers does not.
-What counts is the best of each. The bar: 90 % with the delay. A run ends with a worker that has no block left to do, so it has to
-have many blocks of 64 questions for its rate to be the workers' own: with 3 blocks two workers make 75 % each at most. `--memory` has 1,000 and 20,000 questions of one text each
-answered on a cluster, and prints the most memory that the process had which gave the command.
+What counts is the best of each. The bar: 90 % with the delay. At a run's end workers find no block of 64 questions left, so it
+takes many blocks to see their own rate: with 3, two workers make 75 % each at most. `--memory` has 1,000 and 20,000 questions
+of one text each answered on a cluster, and prints the most memory that the process had which gave the command.
 """
 
 import argparse
