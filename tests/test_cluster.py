@@ -1,5 +1,6 @@
 """Laws of runs on a Ray cluster, on a real one of several nodes: the bytes of one process, whatever dies on the way."""
 
+import asyncio
 import json
 import os
 import signal
@@ -22,7 +23,10 @@ from test_kill_resume import command, environment, finish
 from test_run import contents, rows
 from test_run import options as curating
 
+from skillfactory.blocks import Portion
 from skillfactory.cluster.runs import DEATHS, gpus_of, hands
+from skillfactory.cluster.surroundings import Surroundings, packed
+from skillfactory.cluster.worker import Worker
 from skillfactory.curate import CurateConfig, Decoding, Generation, Prompting
 from skillfactory.curation import Summary, curate
 from skillfactory.errors import ConfigError, EngineError, SkillFactoryError
@@ -176,6 +180,30 @@ def test_errors_of_workers_stop_the_run_as_in_one_process(cluster: Cluster, tmp_
     with pytest.raises(ConfigError, match="unknown engine 'tset'"):
         curate(replace(config, generation=Generation("tset", "m")))
     assert not json.loads((config.output / "run.json").read_text("utf-8"))["finished"]
+
+
+def nothing() -> Noting:
+    """An engine that isn't one: what ends a loop, where no loop is."""
+    raise StopIteration("a bug of the engine's maker")
+
+
+def leave() -> Noting:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("engine", [nothing, leave])
+def test_a_worker_answers_all_that_it_owes_whatever_its_engine_raises(tmp_path: Path, engine: Callable[[], Noting]) -> None:
+    stage = Stage[Any]("curate", "m", {}, {}, {}, rows=lambda result: {}, counts=lambda result: {}, title="")
+    job: Job[Any, Any] = Job(stage, (), lambda item: iter(()), engine)  # type: ignore[arg-type,return-value]
+    (tmp_path / "run.json").touch()
+
+    async def asked() -> None:
+        worker: Worker[Any, Any] = Worker(Surroundings.here(), tmp_path, False, packed(job))
+        for answer in (worker.begin(), worker.work(Portion(0, ()))):
+            with pytest.raises(RuntimeError, match="raised (StopIteration|SystemExit): (a bug|3)"):
+                await asyncio.wait_for(answer, 10)
+
+    asyncio.run(asked())
 
 
 def test_nodes_that_go_cost_what_they_had_in_flight(cluster: Cluster, tmp_path: Path, notepad: Path) -> None:

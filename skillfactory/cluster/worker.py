@@ -49,6 +49,7 @@ class Worker(Generic[Item, T]):
         self._portions: queue.SimpleQueue[Portion[Item] | None] = queue.SimpleQueue()
         self._full: dict[int, Block[T]] = {}
         self._enough = False
+        self._failure: Exception | None = None  # what ended the thread that drives
 
     async def ready(self) -> str:
         """The machine's name, once the worker has found room on it."""
@@ -66,6 +67,8 @@ class Worker(Generic[Item, T]):
 
     async def work(self, portion: Portion[Item]) -> None:
         """Ends when all flows of the block have, and what they rest on is on the disk."""
+        if self._failure:
+            raise self._failure
         owed: asyncio.Future[None] = self._loop.create_future()
         self._owed[portion.number] = owed
         self._portions.put(portion)
@@ -73,7 +76,7 @@ class Worker(Generic[Item, T]):
 
     async def finish(self, number: int) -> Report:
         """Writes the results of a block whose flows have ended."""
-        written = await asyncio.to_thread(self._full.pop(number).finish)
+        written = await asyncio.to_thread(self._finished, number)
         damaged, self._blocks.damaged = tuple(self._blocks.damaged), []
         return Report(written, damaged, self._told())
 
@@ -95,6 +98,12 @@ class Worker(Generic[Item, T]):
         """Frees what the engine holds, once there is nothing in hand."""
         self._portions.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _finished(self, number: int) -> Written:
+        try:
+            return self._full.pop(number).finish()
+        except StopIteration as error:
+            raise _sayable(error) from error
 
     def _told(self) -> Told:
         return Told(self._blocks.tally.copy(), self._blocks.answered())
@@ -146,9 +155,20 @@ class Worker(Generic[Item, T]):
         self._loop.call_soon_threadsafe(owed.set_result, None)
 
     def _fail(self, error: BaseException) -> None:
+        """Answers all that is owed with the error, and all that will be asked for."""
+        self._failure = _sayable(error)
         owed, self._owed = self._owed, {}
         for each in owed.values():
-            each.set_exception(error)
+            each.set_exception(self._failure)
+
+
+def _sayable(error: BaseException) -> Exception:
+    """The error, or one in its place: a future takes no StopIteration, and SystemExit would end the actor's loop unanswered."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    said = RuntimeError(f"the worker's engine, flows or tables raised {type(error).__name__}: {error}")
+    said.__cause__ = error
+    return said
 
 
 def actor(ray: Any, **options: Any) -> Any:
