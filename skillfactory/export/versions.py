@@ -4,6 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OPEN_INSTRUCT = "e6c3044 of 20 August 2026"
+"""The state of open-instruct's repository that its hand-off was checked with: it has no releases."""
+
+GPU = "a GPU"
+
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
@@ -13,30 +18,79 @@ class Handoff:
     targets: tuple[str, ...]
     checked: str
     beside: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # package → at least, below; "": no such bound
-    trains: str = "a GPU"  # what its training needs
+    trains: str = GPU  # what its training runs on
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # target → what its training imports; "": of all
+    extras: str = ""  # of the package, which bring what is needed
+
+    def needed(self, target: str) -> tuple[str, ...]:
+        """What training with a target needs beside the package; "a|b" is one of the two."""
+        return (*self.needs.get("", ()), *self.needs.get(target, ()))
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        if self.package == "open-instruct":
+            return f"clone github.com/allenai/open-instruct at {self.checked[:7]}, and name the clone in OPEN_INSTRUCT"
+        named = f"{self.package}{self.extras}=={self.checked}"
+        return f"pip install '{named}'" if self.extras else f"pip install {named}"
 
 
+_ALL = ("torch", "transformers", "accelerate")
 HANDOFFS = (
-    Handoff("trl", ("trl", "trl-grpo"), "1.16.0", {"transformers": ("5.0", "")}, "a GPU, or patience"),
+    Handoff(
+        "trl",
+        ("trl", "trl-grpo"),
+        "1.16.0",
+        {"transformers": ("5.0", "")},
+        "a GPU, or a CPU with patience",
+        {"": (*_ALL, "datasets"), "trl-grpo": ("skillfactory",)},
+    ),
     Handoff(
         "llamafactory",
         ("llamafactory",),
         "0.9.5",
         {"transformers": ("4.55", "5.7"), "datasets": ("2.16", "4.1"), "trl": ("0.18", "0.25")},
+        "a GPU, or a CPU for a try",
+        {"": (*_ALL, "datasets", "peft", "trl")},
     ),
-    Handoff("verl", ("verl", "verl-sft"), "0.9.1", {"transformers": ("", "5.11")}),
-    Handoff("axolotl", ("axolotl",), "0.19.0"),
-    Handoff("openrlhf", ("openrlhf", "openrlhf-rl"), "0.11.2", {"transformers": ("5.15", "5.16"), "ray": ("2.55", "2.56")}),
-    Handoff("datasets", ("chat", "tokens"), "5.2.0", trains="nothing"),
-    Handoff("huggingface_hub", ("hub",), "2.4.0", trains="nothing"),
+    Handoff(
+        "verl",
+        ("verl", "verl-sft"),
+        "0.9.1",
+        {"transformers": ("", "5.11")},
+        GPU,
+        {"": (*_ALL, "ray", "tensordict", "flash-attn"), "verl": ("vllm|sglang", "skillfactory")},
+        "[vllm,fsdp]",
+    ),
+    Handoff(
+        "axolotl",
+        ("axolotl",),
+        "0.19.0",
+        trains="a GPU, or a CPU for a try",
+        needs={"": (*_ALL, "datasets", "peft", "trl", "bitsandbytes")},
+    ),
+    Handoff(
+        "openrlhf",
+        ("openrlhf", "openrlhf-rl"),
+        "0.11.2",
+        {"transformers": ("5.15", "5.16"), "ray": ("2.55", "2.56")},
+        GPU,
+        {"": ("torch", "transformers", "ray", "deepspeed", "flash-attn", "peft"), "openrlhf-rl": ("vllm", "skillfactory")},
+        "[vllm]",
+    ),
+    Handoff(
+        "open-instruct",
+        ("open-instruct", "open-instruct-rl"),
+        OPEN_INSTRUCT,
+        needs={"": (*_ALL, "ray", "deepspeed", "ai2-olmo-core"), "open-instruct-rl": ("vllm", "skillfactory")},
+    ),
+    Handoff("datasets", ("chat", "tokens"), "5.2.0", trains=""),
+    Handoff("huggingface_hub", ("hub",), "2.4.0", trains=""),
 )
-"""open-instruct has no releases: see OPEN_INSTRUCT. The bounds on other packages are those of the checked versions."""
+"""The bounds on other packages, and what is needed, are those of the checked versions: their metadata and their imports."""
 
 CHECKED: Mapping[str, str] = {handoff.package: handoff.checked for handoff in HANDOFFS}
 """Package → the version that its hand-off was seen to work with (docs/integrations.md)."""
-
-OPEN_INSTRUCT = "e6c3044 of 20 August 2026"
-"""The state of open-instruct's repository that its hand-off was checked with."""
 
 
 def numbers(version: str) -> tuple[int, ...]:
