@@ -39,7 +39,9 @@ $(VENV_VLLM)/.ready: constraints.txt pyproject.toml
 vllm-test: $(VENV_VLLM)/.ready  ## the engines vllm and openai against the real vLLM on the CPU: minutes
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -m pytest tests/test_engine_vllm.py
 
-# Every trainer pins versions of its own, so each hand-off has an environment, .venv-NAME: GBs and an hour the first time.
+# Every trainer pins versions of its own, so each hand-off has an environment, .venv-NAME: GBs and an hour the first time. They are
+# for checks on a CPU. open-instruct isn't on PyPI: OPEN_INSTRUCT=/path/of/its/clone make integrations; without it, it is skipped
+# and what was found before stays.
 integrations: $(READY)  ## the hand-offs in the real trainers, some with ONLY="verl trl"; writes docs/integrations.md
 	$(BIN)/python integrations/run.py $(ONLY)
 

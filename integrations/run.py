@@ -8,8 +8,9 @@ the clone is installed into the environment too, without its dependencies). With
 `check.py` runs in an empty folder, finds SKILLFACTORY (the program), RUN (of `skillfactory curate`), TRACES (of `skillfactory
 build`) and MINI (the embedded model) in its environment variables, and prints a line for each finding, its parts set apart by
 tabs: `version PACKAGE VERSION`, `ok WHAT DETAIL`, `failed WHAT DETAIL`, `skipped WHAT WHY`.
-Findings are kept in results.json, the page is made from it, and a run of some hand-offs keeps the others' findings. The exit
-code is 1 if anything failed.
+Findings are kept in results.json with the commit that they were made at, and the page is made from it. A run of some hand-offs
+keeps the others' findings; one that skips all of a hand-off (open-instruct, without OPEN_INSTRUCT) keeps its earlier findings
+and notes the skip. The exit code is 1 if anything failed.
 """
 
 import argparse
@@ -51,6 +52,8 @@ class Result:
     seconds: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     findings: list[dict[str, str]] = field(default_factory=list)
+    commit: str = ""  # of this clone
+    note: str = ""  # a later run that skipped all
 
     def add(self, outcome: str, what: str, detail: str = "") -> None:
         """Takes a finding."""
@@ -59,6 +62,11 @@ class Result:
     def count(self, outcome: str) -> int:
         """How many findings have an outcome."""
         return sum(found["outcome"] == outcome for found in self.findings)
+
+    @property
+    def empty(self) -> bool:
+        """Whether all was skipped, so that nothing was found."""
+        return self.count("skipped") == len(self.findings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,10 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for name in names:
         print(f"== {name}", flush=True)
+        commit = committed(ROOT, store, options.page)  # before the check: the tree may change meanwhile
         result = checked(
             options.folder / name, options.environments.resolve() / f".venv-{name}", work, environment, options.timeout
         )
-        results = read(store) | {name: asdict(result)}  # read anew: another run may have written meanwhile
+        result.commit = commit
+        results = read(store)  # read anew: another run may have written meanwhile
+        results[name] = asdict(kept(results.get(name), result))
         store.write_text(json.dumps(dict(sorted(results.items())), indent=2, ensure_ascii=False) + "\n", "utf-8")
         options.page.write_text(page({key: Result(**value) for key, value in sorted(results.items())}), "utf-8")
         print(f"{name}: " + ", ".join(f"{result.count(outcome)} {outcome}" for outcome in OUTCOMES), flush=True)
@@ -99,6 +110,32 @@ def read(store: Path) -> dict[str, Any]:
     """The results of earlier runs."""
     found: dict[str, Any] = json.loads(store.read_text("utf-8")) if store.exists() else {}
     return found
+
+
+def kept(before: Mapping[str, Any] | None, now: Result) -> Result:
+    """What is kept of a run: its result, or the earlier one with a note where this run skipped all of what that one found."""
+    earlier = Result(**before) if before else now
+    if not now.empty or earlier.empty:
+        return now
+    earlier.note = f"{now.when}, commit {now.commit}: all was skipped; {now.findings[0]['detail']}"
+    print(f"{len(earlier.findings)} earlier findings are kept, of {earlier.when}: {now.findings[0]['detail']}", flush=True)
+    return earlier
+
+
+def committed(clone: Path, *written: Path) -> str:
+    """The commit of a clone, with "+ changes" where its files differ from it, but for those that this program writes."""
+    own = [path.resolve().relative_to(clone) for path in written if path.resolve().is_relative_to(clone)]
+    told = []
+    for command in (
+        ["rev-parse", "--short=10", "HEAD"],
+        ["status", "--porcelain", "--", ".", *(f":(exclude){at}" for at in own)],
+    ):
+        try:
+            done = subprocess.run(["git", "-C", str(clone), *command], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+        told.append(done.stdout.strip())
+    return told[0] + (" + changes" if told[1] else "")
 
 
 def material(given: Path | None, work: Path) -> dict[str, str]:
@@ -213,14 +250,23 @@ def page(results: Mapping[str, Result]) -> str:
         "",
         "What the hand-offs came to in the real packages: `make integrations` builds an environment for each, runs its check "
         "on a run and traces of the embedded model, on a CPU and without network, and writes this page. "
-        '`make integrations ONLY="verl trl"` runs some and keeps the others. A finding that was skipped says why.',
+        '`make integrations ONLY="verl trl"` runs some and keeps the others. A finding that was skipped says why. '
+        "open-instruct has no releases: `OPEN_INSTRUCT=/path/of/its/clone make integrations` names a clone, and without it "
+        "what was found before stays. The commit is that of this repository when the check began; + changes: with changes "
+        "that it doesn't hold.",
         "",
-        "| hand-off | ok | failed | skipped | seconds | when |",
-        "|---|---|---|---|---|---|",
+        "These environments are for checking on a CPU and lack what training on GPUs needs. Whether a trainer's own "
+        "environment fits is said by `PYTHONPATH=CLONE PYTHON_OF_THE_TRAINER -m skillfactory doctor`, where CLONE is a clone of "
+        "this repository: `skillfactory doctor` tells of the environment that it is run in.",
+        "",
+        "| hand-off | ok | failed | skipped | seconds | when | commit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         counts = " | ".join(str(result.count(outcome)) for outcome in OUTCOMES)
-        lines.append(f"| [{name}](#{name}) | {counts} | {result.seconds:,} | {result.when} |")
+        lines.append(
+            f"| [{name}](#{name}) | {counts} | {result.seconds:,} | {result.when} | {cell(result.commit) or 'unknown'} |"
+        )
     for name, result in results.items():
         versions = ", ".join(f"{cell(package)} {cell(version)}" for package, version in result.versions.items())
         lines += [
@@ -230,6 +276,7 @@ def page(results: Mapping[str, Result]) -> str:
             f"Python {result.python or '?'}, {result.platform}. Versions: {versions or 'none said'}.",
             "",
         ]
+        lines += [f"Later run: {cell(result.note)}.", ""] if result.note else []
         lines += ["| finding | | detail |", "|---|---|---|"]
         lines += [f"| {cell(each['what'])} | {each['outcome']} | {cell(each['detail'])} |" for each in result.findings]
     return "\n".join(lines) + "\n"

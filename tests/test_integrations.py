@@ -1,7 +1,9 @@
 """The runner of integrations: findings of a check reach the page and the exit code, whatever way the check ends."""
 
+import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -57,6 +59,8 @@ def test_findings_reach_the_results_and_the_page_and_stay_when_others_run(tmp_pa
     assert r"| GPU\|none | skipped | there is no \<b\>GPU\</b\> in … |" in page
     assert "| two | failed | was 3 |" in page
     assert "| [good](#good) | 3 | 0 | 1 |" in page
+    assert "`PYTHONPATH=CLONE PYTHON_OF_THE_TRAINER -m skillfactory doctor`" in page
+    assert "`OPEN_INSTRUCT=/path/of/its/clone make integrations`" in page
     assert str(tmp_path) not in page
     assert "noise of a library" in (tmp_path / "work" / "good.log").read_text("utf-8")
 
@@ -130,3 +134,72 @@ def test_an_unknown_hand_off_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "god")
     assert done.returncode == 1
     assert "no hand-off is called god; there are: good" in done.stderr
+
+
+def test_findings_stand_beside_the_commit_that_they_were_made_at(tmp_path: Path) -> None:
+    check(tmp_path, "good", GOOD)
+    shutil.copy(ROOT / "integrations" / "run.py", tmp_path / "integrations")
+    (tmp_path / ".gitignore").write_text("/runs/\n")
+    (tmp_path / "docs").mkdir()
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def stated() -> str:
+        command = [sys.executable, str(tmp_path / "integrations" / "run.py"), "--material", str(tmp_path / "material")]
+        subprocess.run(command, capture_output=True, timeout=120, check=True)
+        found: str = json.loads((tmp_path / "integrations" / "results.json").read_text("utf-8"))["good"]["commit"]
+        page = (tmp_path / "docs" / "integrations.md").read_text("utf-8")
+        assert f"UTC | {found} |\n" in page
+        return found
+
+    (tmp_path / "runs" / "integrations").mkdir(parents=True)
+    assert stated() == "unknown"
+    git("init", "--quiet")
+    git("add", "integrations/good", "integrations/run.py", ".gitignore")
+    git("commit", "--quiet", "--message", "one")
+    assert [stated(), stated()] == [git("rev-parse", "--short=10", "HEAD")] * 2
+    (tmp_path / "integrations" / "good" / "new.py").touch()
+    assert stated() == git("rev-parse", "--short=10", "HEAD") + " + changes"
+
+
+def test_a_run_that_skips_all_keeps_what_was_found_and_says_when_it_skipped(tmp_path: Path) -> None:
+    check(tmp_path, "case", 'print("skipped\\tall\\tno clone is named")\n')
+    assert run(tmp_path).returncode == 0
+    assert findings(tmp_path, "case") == [("skipped", "all", "no clone is named")]
+    check(tmp_path, "case", 'print("version\\tfake\\t1")\nprint("ok\\tone\\tyes")\nprint("skipped\\ttraining\\tno GPU")\n')
+    assert run(tmp_path).returncode == 0
+    before = json.loads((tmp_path / "integrations" / "results.json").read_text("utf-8"))["case"]
+    check(tmp_path, "case", 'print("skipped\\tall\\tno clone is named")\n')
+    for _ in range(2):
+        done = run(tmp_path)
+        assert done.returncode == 0
+        assert f"2 earlier findings are kept, of {before['when']}: no clone is named" in done.stdout
+    after = json.loads((tmp_path / "integrations" / "results.json").read_text("utf-8"))["case"]
+    assert "UTC" in after["note"]
+    assert after["note"].endswith(": all was skipped; no clone is named")
+    assert after | {"note": ""} == before
+    page = (tmp_path / "page.md").read_text("utf-8")
+    assert "all was skipped; no clone is named." in page
+    assert "| one | ok | yes |" in page
+    check(tmp_path, "case", 'print("ok\\tone\\tyes")\n')
+    assert run(tmp_path).returncode == 0
+    assert "Later run" not in (tmp_path / "page.md").read_text("utf-8")
+
+
+CHECKS = sorted((ROOT / "integrations").glob("*/check.py"))
+
+
+@pytest.mark.parametrize("path", CHECKS, ids=[path.parent.name for path in CHECKS])
+def test_a_check_claims_nothing_that_it_has_not_looked_at(path: Path) -> None:
+    """Each "ok" is one of two outcomes that a comparison decides on, and what holds for the package holds for the checks."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            first = node.args[0]
+            fixed = isinstance(first, ast.Constant) and (first.value is True or str(first.value).split("\t")[0] == "ok")
+            assert not fixed, f"{path.parent.name}/check.py:{node.lineno}: this ok can't fail"
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{path.parent.name}/check.py: {node.name}"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from byte_level import made
@@ -86,6 +87,7 @@ def check_traces(model: Path) -> None:
     """Their preparation of SFT rows against the rows of the target tokens."""
     import pyarrow.parquet as pq
     from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
+    from transformers import AutoTokenizer
 
     folder = exported(os.environ["TRACES"], "open-instruct", model, "--max-length", LIMIT)
     ours = pq.read_table(exported(os.environ["TRACES"], "tokens", model, "--max-length", LIMIT) / "data").to_pylist()
@@ -108,35 +110,27 @@ def check_traces(model: Path) -> None:
         dataset_local_cache_dir="cache",
     )
     say(len(rows) == len(ours), f"rows, {named(model)}", f"{len(rows)} of {len(ours)}")
-    same = beyond = trained = 0
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    same = ends = lines = beyond = trained = 0
     for row, own in zip(rows, ours, strict=False):
         ids, labels = [*map(int, row["input_ids"])], [*map(int, row["labels"])]
         size = 1 + max(
             place for place, label in enumerate(own["labels"]) if label != -100
         )  # up to the token that ends the turn
         same += ids == list(own["input_ids"]) and labels[:size] == list(own["labels"])[:size]
+        ends, lines = ends + (len(ids) > size), lines + (tokenizer.decode(ids[size:]) == "\n")
         beyond += any(label != -100 for label in labels[size:])
         trained += sum(label != -100 for label in labels)
     detail = f"equal to ours in {same} of {len(ours)} rows, up to the end of the turn; {trained:,} tokens are learnt"
     say(same == len(ours), f"tokens and labels, {named(model)}", detail)
-    print("ok", f"after the turn, {named(model)}", f"{beyond} rows learn the line end that the template puts there", sep="\t")
+    detail = f"{ends} rows have more there, a line end, and {beyond} learn it"
+    say(beyond == ends == lines, f"after the turn, {named(model)}", detail)
 
 
 def check_questions() -> None:
     """Their preparation of RLVR rows, and their way from these to rewards, with our verifier."""
-    from skillfactory.reward import score
-
-    folder = exported(
-        os.environ["RUN"],
-        "open-instruct-rl",
-        Path(os.environ["MINI"]),
-        "--questions",
-        "50",
-        "--validation",
-        "10",
-        "--max-length",
-        "256",
-    )
+    sizes = ("--questions", "50", "--validation", "10", "--max-length", "256")
+    folder = exported(os.environ["RUN"], "open-instruct-rl", Path(os.environ["MINI"]), *sizes)
     said = given(folder, "python")
     places = (
         "grpo_utils:GRPOExperimentConfig",
@@ -146,8 +140,7 @@ def check_questions() -> None:
     unknown = sorted({*said} - fields(*places, "data_loader:VLLMConfig", "model_utils:ModelConfig"))
     say(not unknown, "options of grpo_fast.py", f"unknown: {unknown}" if unknown else f"it has all {len(said)} of train.sh")
 
-    from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
-    from open_instruct.ground_truth_utils import VerifierFunction, apply_verifiable_reward
+    from open_instruct.ground_truth_utils import VerifierFunction
 
     sys.path.insert(0, str(folder))
     import skillfactory_verifier
@@ -158,22 +151,35 @@ def check_questions() -> None:
         "verifier",
         "among the subclasses that open-instruct builds its verifiers from",
     )
-    verifiers = {ours().name: ours()}
-    tokens = TokenizerConfig(tokenizer_name_or_path=said["tokenizer_name_or_path"][0])
-    for name in ("dataset_mixer_list", "dataset_mixer_eval_list"):
-        rows = get_cached_dataset_tulu(
-            said[name],
-            said[f"{name}_splits"],
-            tokens,
-            ["rlvr_tokenize_v1", "rlvr_max_length_filter_v1"],
-            [{}, {"max_prompt_token_length": int(said["max_prompt_token_length"][0])}],
-            dataset_skip_cache=True,
-            dataset_local_cache_dir="cache",
-        )
-        whole = all(row["dataset"] == ["skillfactory"] and len(row["ground_truth"]) == 1 for row in rows)
-        say(whole and len(rows) == (50 if name == "dataset_mixer_list" else 10), f"rows of {name}", f"{len(rows)} rows")
-        if name == "dataset_mixer_list":
-            training = rows
+    training = prepared(said, "dataset_mixer_list", 50)
+    prepared(said, "dataset_mixer_eval_list", 10)
+    check_rewards(training, {ours().name: ours()})
+
+
+def prepared(said: dict[str, list[str]], name: str, expected: int) -> Any:
+    """The rows that their preparation makes of a list of data sets."""
+    from open_instruct.dataset_transformation import TokenizerConfig, get_cached_dataset_tulu
+
+    rows = get_cached_dataset_tulu(
+        said[name],
+        said[f"{name}_splits"],
+        TokenizerConfig(tokenizer_name_or_path=said["tokenizer_name_or_path"][0]),
+        ["rlvr_tokenize_v1", "rlvr_max_length_filter_v1"],
+        [{}, {"max_prompt_token_length": int(said["max_prompt_token_length"][0])}],
+        dataset_skip_cache=True,
+        dataset_local_cache_dir="cache",
+    )
+    whole = all(row["dataset"] == ["skillfactory"] and len(row["ground_truth"]) == 1 for row in rows)
+    say(whole and len(rows) == expected, f"rows of {name}", f"{len(rows)} rows")
+    return rows
+
+
+def check_rewards(training: Any, verifiers: dict[str, Any]) -> None:
+    """Their way from rows and responses to rewards, against ours."""
+    from open_instruct.ground_truth_utils import apply_verifiable_reward
+
+    from skillfactory.reward import score
+
     texts, truths, names = [], [], []
     for number, row in enumerate(training):
         wrong = training[(number + 1) % len(training)]["answer"]
@@ -190,9 +196,12 @@ def check_questions() -> None:
     expected = [score(text, truth[0]) for text, truth in zip(texts, truths, strict=True)]
     equal = sum(map(float.__eq__, map(float, rewards), expected))
     say(equal == len(texts), "reward", f"{equal} of {len(texts)} responses get our reward; {sum(expected):.0f} get 1")
-    say(
-        50 <= sum(expected) < len(texts), "right and wrong", "every question's right answer gets 1, and not every response does"
-    )
+    say(right_and_wrong(expected), "right and wrong", "every question's right answer gets 1, and not every response does")
+
+
+def right_and_wrong(rewards: list[float]) -> bool:
+    """Whether the first of each four rewards, that of the right answer, is 1, and not all are."""
+    return len(rewards) > 0 and all(reward == 1 for reward in rewards[::4]) and not all(rewards)
 
 
 def version() -> str:

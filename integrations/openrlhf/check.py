@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from byte_level import made
 
 LIMIT = "4096"
+SHORT = 60  # tokens, fewer than rows have
 FAILED: list[str] = []
 
 
@@ -122,12 +123,18 @@ def check_traces(model: Path) -> None:
     detail = f"equal to ours in {same} of {len(ours)} rows; {trained:,} tokens are learnt"
     detail += f"; {shorter} rows lose the line end after the turn, which bears no loss" if shorter else ""
     say(same == len(ours), f"tokens and loss mask, {named(model)}", detail)
-    cut = SFTDataset(rows, tokenizer, 60, plan, input_template=None, num_processors=1)
-    say(
-        len(cut[0][0][0]) == 60,
-        f"what we refuse it cuts, {named(model)}",
-        "a row of more tokens than max_len loses its end, and gets an end token",
-    )
+    say(*cut_off(theirs, SFTDataset(rows, tokenizer, SHORT, plan, input_template=None, num_processors=1), named(model)))
+
+
+def cut_off(whole: SFTDataset, short: SFTDataset, name: str) -> tuple[bool, str, str]:
+    """What becomes of rows with more tokens than max_len, as a finding: they lose their end, and get an end token."""
+    cut = seen = 0
+    for (ids, _, _), (left, _, _) in ((whole[number], short[number]) for number in range(len(whole))):
+        if len(ids[0]) > SHORT:
+            seen += 1
+            cut += left[0].tolist() == [*ids[0, : SHORT - 1].tolist(), whole.tokenizer.eos_token_id]
+    detail = f"{cut} of {seen} rows of more tokens than max_len lose their end, and get an end token"
+    return cut == seen > 0, f"what we refuse it cuts, {name}", detail
 
 
 class Engine:
@@ -188,7 +195,7 @@ def check_questions(model: Path) -> None:
         f"{equal} of {len(rewards)} responses through its executor get our reward; {right:.0f} get 1",
     )
     say(
-        len(data) <= right < len(rewards),
+        all(reward == 1 for reward in rewards[::4]) and right < len(rewards),  # the right answer is the first of four
         f"right and wrong, {named(model)}",
         "every question's right answer gets 1, and not every response does",
     )
