@@ -6,7 +6,6 @@ any offset. A file elsewhere can't be added to.
 """
 
 import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,7 +121,8 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when all is written and on the disk; after an error nothing is changed.
 
-    What goes elsewhere is written to a file here first, in the folder for temporary files.
+    Of several processes that write the same file none disturbs another's. What goes elsewhere is written to a file here
+    first, in the folder for temporary files.
     """
     if is_remote(path):
         with NamedTemporaryFile(prefix="skillfactory-") as spooled:
@@ -130,12 +130,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             spooled.flush()
             _put_file(spooled.name, path)
         return
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    draft = _draft(path)
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     if os.name == "posix":  # the new name itself is in the folder, which is another thing to force to the disk
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -148,15 +151,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def drafted(path: Path) -> Iterator[Path | BinaryIO]:
     """Where to write a file that appears at `path` when the block ends, or not at all; its folder is made.
 
-    Unlike `replacing` it doesn't wait for the disk: what a cut of the power takes is made again by the same command. Of several
-    processes that write the same file, such as one which was taken for dead, none disturbs another's.
+    Unlike `replacing` it doesn't wait for the disk: what a cut of the power takes is made again by the same command.
     """
     if is_remote(path):
         with replacing(path) as file:
             yield file
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    draft = _draft(path)
     try:
         yield draft
         draft.replace(path)
@@ -164,11 +166,21 @@ def drafted(path: Path) -> Iterator[Path | BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Removes the drafts that killed processes have left in a folder of this machine, once nobody writes there any more.
+
+    Elsewhere there are none, or signs of life that are just being written are among them.
+    """
+    for draft in [] if is_remote(folder) else files(folder, ".*.tmp"):
+        remove(draft)
+
+
 def put(path: Path, data: bytes) -> None:
     """Writes a small file elsewhere, whole or not at all."""
     if _protocol(path) in _OBJECTS:
         _store(path).pipe_file(_key(path), data)
         return
+    make_folder(path.parent)
     draft = _draft(path)
     _store(path).pipe_file(_key(draft), data)
     _store(path).mv(_key(draft), _key(path))
@@ -242,14 +254,14 @@ def _put_file(local: str, path: Path) -> None:
     if _protocol(path) in _OBJECTS:
         _store(path).put_file(local, _key(path))
         return
+    make_folder(path.parent)
     draft = _draft(path)
     _store(path).put_file(local, _key(draft))
     _store(path).mv(_key(draft), _key(path))
 
 
 def _draft(path: Path) -> Path:
-    """Where a file is written that isn't whole yet, on file systems that show torn ones."""
-    make_folder(path.parent)
+    """Where a file is written that isn't whole yet: a name that no other writer has, who may have been taken for dead."""
     return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from skillfactory.blocks import BLOCK, Block, Blocks, Finished, Portion, Tally, Written, in_vain, part
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request
-from skillfactory.places import files, remove
+from skillfactory.places import files, remove, sweep
 from skillfactory.progress import Progress
 from skillfactory.rundir import Log, Stage, changes, history_of, locked, read_state, readme, write_state, write_text
 
@@ -226,6 +226,8 @@ class Course(Generic[Item, T]):
             number += 1
         for path in files(self.directory, "ledger-*"):  # of a worker that was believed dead and wasn't: all blocks are finished
             remove(path)
+        for folder in (self.directory, *(self.directory / table for table in (*self.stage.schemas, "completions"))):
+            sweep(folder)
 
     def take(self, written: Written) -> None:
         """Adds a finished block to the account."""

@@ -82,7 +82,7 @@ def _nothing_lost() -> None:
     """The lock of the operating system is kept until the end."""
 
 
-_FIRST = (".lock", ".holder*", "README.md", "README.tmp", "run.tmp", ".*.tmp")  # what a run writes before its run.json
+_FIRST = (".lock", ".holder*", "README.md", ".*.tmp")  # what a run writes before its run.json
 
 
 def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:

@@ -200,7 +200,7 @@ def test_a_worker_answers_all_that_it_owes_whatever_its_engine_raises(tmp_path: 
     async def asked() -> None:
         worker: Worker[Any, Any] = Worker(Surroundings.here(), tmp_path, False, packed(job))
         for answer in (worker.begin(), worker.work(Portion(0, ()))):
-            with pytest.raises(RuntimeError, match="raised (StopIteration|SystemExit): (a bug|3)"):
+            with pytest.raises(RuntimeError, match=r"raised (StopIteration|SystemExit): (a bug|3)"):
                 await asyncio.wait_for(answer, 10)
 
     asyncio.run(asked())

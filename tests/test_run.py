@@ -167,6 +167,19 @@ def test_a_kill_between_the_parts_of_a_block_changes_nothing(tmp_path: Path, wri
     assert contents(tmp_path / "died") == contents(whole)
 
 
+def test_what_a_kill_left_half_written_is_no_obstacle_and_goes(tmp_path: Path) -> None:
+    whole, died = options(tmp_path / "whole"), options(tmp_path / "died")
+    run(whole)
+    died.output.mkdir()
+    (died.output / ".run.json.left.tmp").write_bytes(b"{")
+    crash(died, 300)
+    for table in ("attempts", "completions"):
+        (died.output / table).mkdir(exist_ok=True)
+        (died.output / table / ".part-00000.parquet.left.tmp").write_bytes(b"PAR1")
+    run(died)
+    assert contents(died.output) == contents(whole.output)
+
+
 def test_a_finished_run_has_nothing_to_do_and_opens_no_engine(tmp_path: Path) -> None:
     config = options(tmp_path)
     first, engine = run(config)
