@@ -256,8 +256,8 @@ def page(results: Mapping[str, Result]) -> str:
         "that it doesn't hold.",
         "",
         "These environments are for checking on a CPU and lack what training on GPUs needs. Whether a trainer's own "
-        "environment fits is said by `PYTHONPATH=CLONE PYTHON_OF_THE_TRAINER -m skillfactory doctor`, where CLONE is a clone of "
-        "this repository: `skillfactory doctor` tells of the environment that it is run in.",
+        "environment fits is said by `PYTHONPATH=CLONE PYTHON_OF_THE_TRAINER -m skillfactory doctor`, where CLONE is a clone "
+        "of this repository: `skillfactory doctor` tells of the environment that it is run in.",
         "",
         "| hand-off | ok | failed | skipped | seconds | when | commit |",
         "|---|---|---|---|---|---|---|",
