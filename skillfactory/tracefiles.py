@@ -29,6 +29,10 @@ class TraceFiles:
             raise InputError(f"{directory}: the build was stopped before its end; run the same build again")
         if not parts:
             reason = "no traces here; expected traces/*.parquet, as `skillfactory build --output` writes them"
+            if (directory / "run.json").is_file():
+                reason = (
+                    f"a run of `skillfactory curate`, and no traces; make them: skillfactory build {directory} --output TRACES"
+                )
             raise InputError(f"{directory}: {_no_trace(directory) if account else reason}")
         rows = 0
         for part in parts:

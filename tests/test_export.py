@@ -17,7 +17,7 @@ from tiny_model import save_tiny_model
 
 from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError
-from skillfactory.export import ExportConfig, Summary, Written, export
+from skillfactory.export import OF_QUESTIONS, TARGETS, USED_BY, ExportConfig, Summary, Written, export
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -99,7 +99,8 @@ def test_traces_that_a_trainer_would_cut_are_refused(to: str, traces: Path, tmp_
 
 @pytest.mark.parametrize("to", COLUMN)
 def test_traces_over_the_length_are_left_out_on_demand_and_counted(to: str, traces: Path, tmp_path: Path) -> None:
-    found = run(traces, to, tmp_path / "out", max_length=4999, drop_long=True)
+    model = {} if to == "chat" else {"model": "some/model"}
+    found = run(traces, to, tmp_path / "out", max_length=4999, drop_long=True, **model)
     assert found.to_dict()["funnels"][0]["dropped"] == {"over_max_length": 3}
     assert len(rows(tmp_path / "out")) == 7
     every = {
@@ -153,14 +154,12 @@ def test_llamafactory_takes_the_models_own_template_unless_told_another(traces: 
     assert "template" not in yaml.safe_load((tmp_path / "out" / "sft.yaml").read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("to", "trainer"), [("llamafactory", "LLaMA-Factory"), ("trl", "TRL")])
-@pytest.mark.parametrize("mask", ["wrong", "all-but-last"])
-def test_a_mask_that_the_hand_off_has_no_form_for_is_refused(
-    to: str, trainer: str, mask: str, traces: Path, tmp_path: Path
-) -> None:
-    message = f"mask: the hand-off to {trainer} trains on the whole turn; export --to axolotl or --to tokens with --mask {mask}"
+@pytest.mark.parametrize("to", sorted({*TARGETS, *OF_QUESTIONS} - {*USED_BY["mask"]}))
+def test_a_mask_that_a_target_has_no_form_for_is_refused_with_those_that_have(to: str, traces: Path, tmp_path: Path) -> None:
+    others = ", ".join(f"--to {name}" for name in USED_BY["mask"])
+    message = f"mask: the target {to} can't leave attempts out of the loss; {others} can with --mask wrong, and so can"
     with pytest.raises(ConfigError, match=message):
-        run(traces, to, tmp_path / "out", max_length=9000, mask=mask)
+        run(traces, to, tmp_path / "out", mask="wrong")
     assert not (tmp_path / "out").exists()
 
 

@@ -122,6 +122,8 @@ def test_offline_no_token_and_an_unknown_licence_fail_before_any_work(traces: Pa
     done = export(traces, hub.url)  # nobody listens any more
     assert (done.returncode, out.exists(), "Traceback" in done.stderr) == (2, False, False)
     assert f"hub: {hub.url} refuses, or can't be reached, so nothing was done: " in done.stderr
+    assert done.stderr.count("Connection refused") == 1
+    assert "look at the network, the token (`hf auth whoami`) and HF_ENDPOINT" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from silver import simple, write
 
-from skillfactory.errors import ConfigError, InputError
+from skillfactory.errors import InputError
 from skillfactory.export import ExportConfig, export
 from skillfactory.export.target import Wanted
 from skillfactory.reward import score
@@ -41,7 +41,7 @@ def exported(traces: Path, to: str, **options: Any) -> Path:
     return out
 
 
-def said(folder: Path, to: str, *extra: str) -> list[str]:
+def said(folder: Path, to: str, *extra: str, **variables: str) -> list[str]:
     """What train.sh hands to the program that it starts, word by word."""
     bin_folder, clone = folder.with_name("bin"), folder.with_name("clone")
     for made in (bin_folder, clone):
@@ -49,11 +49,15 @@ def said(folder: Path, to: str, *extra: str) -> list[str]:
     program = bin_folder / PROGRAM[to]
     program.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@"\n')
     program.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "OPEN_INSTRUCT": str(clone),
-        "GPUS": "3",
-    }
+    environment = (
+        os.environ
+        | variables
+        | {
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "OPEN_INSTRUCT": str(clone),
+            "GPUS": "3",
+        }
+    )
     done = subprocess.run(
         ["bash", folder / "train.sh", *extra], env=environment, capture_output=True, text=True, check=True, cwd=folder.parent
     )
@@ -82,6 +86,14 @@ def test_a_local_model_is_found_from_wherever_the_script_is_called(to: str, trac
     local.mkdir()
     words = said(exported(traces, to, model=str(local)), to)
     assert [word for word in words if "$model" in word and Path(word).resolve() == local.resolve()]
+
+
+@pytest.mark.parametrize("to", ["open-instruct", "open-instruct-rl"])
+def test_a_model_that_the_user_names_by_its_way_from_here_is_found_from_the_clone(to: str, traces: Path) -> None:
+    folder = exported(traces, to, model="some/model")
+    (traces.parent / "after sft").mkdir()
+    for model, found in {"after sft": str(traces.parent / "after sft"), "owner/name": "owner/name"}.items():
+        assert value(said(folder, to, MODEL=model), "--model_name_or_path") == found
 
 
 def test_scripts_hold_the_papers_values(traces: Path) -> None:
@@ -164,9 +176,7 @@ def test_the_folder_is_a_data_set_and_its_readme_names_what_it_was_checked_with(
 
 
 @pytest.mark.parametrize("to", SFT)
-def test_masks_of_parts_of_a_turn_and_rows_that_would_be_cut_are_refused(to: str, traces: Path) -> None:
-    with pytest.raises(ConfigError, match="trains on the whole turn; export --to axolotl or --to tokens"):
-        exported(traces, to, mask="wrong")
+def test_rows_that_would_be_cut_are_refused(to: str, traces: Path) -> None:
     with pytest.raises(InputError, match="5 of 10 traces are longer than 4,096 tokens"):
         exported(traces, to, max_length=None)
 

@@ -154,7 +154,7 @@ def test_questions_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> N
 
 
 def test_the_values_are_the_papers(tmp_path: Path) -> None:
-    found = run(tmp_path / "out")
+    found = run(tmp_path / "out", model="Qwen/Qwen2.5-1.5B-Instruct")
     said = json.loads((tmp_path / "out" / "export.json").read_text("utf-8"))
     assert (said["model"], said["max_length"], said["seed"]) == ("Qwen/Qwen2.5-1.5B-Instruct", 4096, 0)
     options = vars(parsed(said, []))
@@ -169,6 +169,14 @@ def test_the_values_are_the_papers(tmp_path: Path) -> None:
     paper |= {"learning_rate": 1e-6, "beta": 0.0}
     assert {key: options[key] for key in paper} == paper
     assert found.notes == ()
+
+
+def test_the_script_says_what_to_install_where_skillfactory_is_missing(tmp_path: Path) -> None:
+    run(tmp_path / "out")
+    code = "import sys; sys.modules['skillfactory'] = None; import grpo; grpo.reward(None, 9)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the reward is computed by skillfactory, which is missing here: pip install CLONE, ")
 
 
 def test_a_directory_that_names_no_task_needs_one(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ OPTIONS = {"countdown.use_all": "true"}
 def asked(output: Path, *tasks: str, directory: Path = Path("run"), **wanted: Any) -> Summary:
     """An export for verl's reinforcement of questions of `tasks`."""
     options: dict[str, Any] = {"questions": 60, "validation": 30, "option": OPTIONS if tasks == TASKS else {}}
-    return export(ExportConfig(directory, "verl", output, wanted=Wanted(task=tasks, **(options | wanted))))
+    return export(ExportConfig(directory, "verl", output, model="some/model", wanted=Wanted(task=tasks, **(options | wanted))))
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -389,9 +389,11 @@ def test_the_options_for_sft_are_the_papers(tmp_path: Path) -> None:
 
 def test_options_of_traces_and_of_questions_are_noted_where_they_mean_nothing(tmp_path: Path) -> None:
     wanted = Wanted(task=("multiplication:2",), questions=4, validation=2)
-    found = export(ExportConfig(Path("run"), "verl", tmp_path / "a", mask="wrong", drop_long=True, wanted=wanted))
+    found = export(ExportConfig(Path("run"), "verl", tmp_path / "a", model="some/model", drop_long=True, wanted=wanted))
     notes = [note.partition(" has no effect on the target verl;")[0] for note in found.notes[1:]]
-    assert notes == ["drop_long", "mask"]
-    found = export(ExportConfig(write(tmp_path / "t", simple(2)), "verl-sft", tmp_path / "b", wanted=wanted))
+    assert notes == ["drop_long"]
+    found = export(
+        ExportConfig(write(tmp_path / "t", simple(2)), "verl-sft", tmp_path / "b", model="some/model", wanted=wanted)
+    )
     notes = [note.partition(" has no effect on the target verl-sft;")[0] for note in found.notes]
     assert notes == ["task", "questions", "validation"]

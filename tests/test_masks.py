@@ -216,7 +216,7 @@ def test_what_cannot_be_learnt_is_counted_with_its_reason_and_what_is_too_long_i
         for text in ("Yes.", "<|im_end|> no", "x" * 90)
     ]
     traces = frame(write(tmp_path / "traces", simple(3)), conversations=turns)
-    with pytest.raises(InputError, match=r"q2/\*C_full/0/0 is longer than 60 tokens .* --drop-long"):
+    with pytest.raises(InputError, match=r"1 of 3 traces are longer than 60 tokens .* --drop-long"):
         exported(traces, models / "chatml", "none", tmp_path / "out", max_length=60)
     assert not (tmp_path / "out").exists()
     found = exported(traces, models / "chatml", "none", tmp_path / "out", max_length=60, drop_long=True)

@@ -1,8 +1,8 @@
 """What a trainer reads, made of silver traces or of questions: one target a file, memory that doesn't grow with the traces.
 
 A target is a function `(source, folder, config, progress) -> Written` that writes into an empty folder. To add one, write that
-function and a line in TARGETS, or in OF_QUESTIONS if it gets the questions of a reinforcement (`Asks`) in place of traces. One
-of your own is named `module:function`, and gets traces.
+function and a line in TARGETS of target.py, or in OF_QUESTIONS if it gets the questions of a reinforcement (`Asks`) in place of
+traces. One of your own is named `module:function`, and gets traces.
 """
 
 import importlib
@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from skillfactory.config import options
 from skillfactory.errors import ConfigError, InputError, searched, unknown
-from skillfactory.export.folder import ACCOUNT, claimed
-from skillfactory.export.questions import Asks, gathered
-from skillfactory.export.target import ExportConfig, Summary, Written
+from skillfactory.export.folder import ACCOUNT, claimed, trained_here
+from skillfactory.export.questions import Asks, gathered, model_of
+from skillfactory.export.target import OF_QUESTIONS, TARGETS, ExportConfig, Summary, Written
 from skillfactory.funnel import Funnel
 from skillfactory.progress import Progress, Silent
 from skillfactory.tracefiles import TraceFiles
@@ -35,25 +35,6 @@ __all__ = [
     "export",
     "resolve",
 ]
-
-TARGETS: dict[str, str] = {
-    "axolotl": "skillfactory.export.axolotl:export",
-    "chat": "skillfactory.export.chat:export",
-    "hub": "skillfactory.export.hub:export",
-    "llamafactory": "skillfactory.export.llamafactory:export",
-    "open-instruct": "skillfactory.export.open_instruct:export",
-    "openrlhf": "skillfactory.export.openrlhf:export",
-    "tokens": "skillfactory.export.tokens:export",
-    "trl": "skillfactory.export.trl:export",
-    "verl-sft": "skillfactory.export.verl_sft:export",
-}
-
-OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
-    "open-instruct-rl": "skillfactory.export.open_instruct:export_questions",
-    "openrlhf-rl": "skillfactory.export.openrlhf:export_questions",
-    "trl-grpo": "skillfactory.export.trl_grpo:export",
-    "verl": "skillfactory.export.verl:export",
-}
 
 SENT = {"hub": "skillfactory.export.hub:sender"}  # gets the options before any work; what it gives back uploads the folder
 
@@ -83,6 +64,8 @@ USED_BY = {
     "drop_long": tuple(TARGETS),
 }
 
+_UNTRAINED = tuple(name for name in TARGETS if name not in USED_BY["model"])  # targets that name no model
+
 Target = Callable[[TraceFiles, Path, ExportConfig, Progress], Written]
 OfQuestions = Callable[[Asks, Path, ExportConfig, Progress], Written]
 Send = Callable[[], tuple[str, ...]]
@@ -92,8 +75,13 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     """Writes the traces or the questions for a target into `config.folder`, all of it or nothing.
 
     Errors: InputError for a directory without traces, an output that holds something else, traces over the length limit, and
-    tasks without a question; ConfigError for an unknown target.
+    tasks without a question; ConfigError for an unknown target, and for a mask that the target can't express.
     """
+    notes = (*_unused(config), *trained_here(config.folder))
+    _check_mask(config)
+    if not config.model and config.to not in _UNTRAINED:
+        model, note = model_of(config.directory)
+        config, notes = replace(config, model=model), (*note, *notes)
     progress = progress or Silent()
     send = cast(Send, _imported(SENT[config.to])(config)) if config.to in SENT else None
     write = _of_questions(config, progress) if config.to in OF_QUESTIONS else _of_traces(config, progress)
@@ -107,7 +95,7 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
             raise InputError(f"no {funnel.unit.removesuffix('s')} is left to export: {_lost(written)}")
         account["funnels"] = [funnel.to_dict()]  # `claimed` writes the account when the folder is complete
         files = tuple(sorted({ACCOUNT, *(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}))
-    notes = (*written.notes, *_unused(config))
+    notes = (*written.notes, *notes)
     return Summary(config.to, config.folder, funnel, files, (*notes, *send()) if send else notes)
 
 
@@ -139,6 +127,16 @@ def _of_questions(config: ExportConfig, progress: Progress) -> Write:
         return replace(written, notes=(*asks.training.notes, *written.notes)), funnel
 
     return write
+
+
+def _check_mask(config: ExportConfig) -> None:
+    """ConfigError if a mask is wanted of a target of ours that has no way to leave parts of a turn out of the loss."""
+    if config.mask != "none" and config.to not in USED_BY["mask"] and (config.to in TARGETS or config.to in OF_QUESTIONS):
+        raise ConfigError(
+            f"mask: the target {config.to} can't leave attempts out of the loss; "
+            f"{', '.join(f'--to {name}' for name in USED_BY['mask'])} can with --mask {config.mask}, and so can "
+            f"`skillfactory sft --mask {config.mask}`"
+        )
 
 
 def _unused(config: ExportConfig) -> Iterator[str]:

@@ -4,7 +4,6 @@ With a mask, a turn's content is a list of parts `{type, text, train}`: axolotl 
 the parts with `train: true`. A user's part says nothing of training: with a flag, the user's end token would be trained.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import pyarrow as pa
 import yaml
 
 from skillfactory.errors import ConfigError
-from skillfactory.export.parts import Recast, Shape, card, check_lengths, dropped, length_note, write_parts
+from skillfactory.export.card import trains
+from skillfactory.export.parts import Recast, Shape, card, check_lengths, digest, dropped, length_note, write_parts
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.masks import Mask, parts, silent
 from skillfactory.progress import Progress
@@ -27,16 +27,16 @@ TEMPLATE = "chat_template.jinja"
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
     """Writes `data/`, `sft.yaml` and a README; refuses traces over the length that axolotl is told."""
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "axolotl")
+    lengths = check_lengths(source, limit, config.drop_long, "axolotl", config.model)
     recast = None if config.mask == "none" else _recast(config.mask)
     written = write_parts(source, folder / "data", Shape("messages", limit=limit, recast=recast), progress)
     if config.chat_template is not None:
         (folder / TEMPLATE).write_text(_template(config.chat_template), "utf-8")
-    options = recipe(model_from(config), limit, config.chat_template is not None, f"prepared-{_digest(folder / 'data')}")
+    options = recipe(model_from(config), limit, config.chat_template is not None, f"prepared-{digest(folder / 'data')}")
     (folder / "sft.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
     (folder / "export.json").write_text(json.dumps({"mask": config.mask, "max_length": limit}), "utf-8")
     notes = length_note(lengths, limit)
-    (folder / "README.md").write_text(card(_body(written, limit, config.mask, notes)), "utf-8")
+    (folder / "README.md").write_text(card(_body(written, config, notes)), "utf-8")
     return Written(written, dropped(source, written), notes)
 
 
@@ -112,15 +112,6 @@ def _template(path: Path) -> str:
         ) from error
 
 
-def _digest(folder: Path) -> str:
-    """A name for the rows: axolotl keeps what it tokenised, and would take it for another export's into the same folder."""
-    found = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:12]
-
-
 _MASKS = {
     "none": "The loss is on the assistant's whole turn.",
     "wrong": "Attempts that the verifier found wrong are parts with `train: false`: they bear no loss.",
@@ -128,20 +119,22 @@ _MASKS = {
 }
 
 
-def _body(written: int, limit: int, mask: Mask, notes: tuple[str, ...]) -> str:
+def _body(written: int, config: ExportConfig, notes: tuple[str, ...]) -> str:
     warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
     return f"""# Silver traces for axolotl
 
-{written:,} rows of `messages`. {_MASKS[mask]} In this folder:
+{written:,} rows of `messages`. {_MASKS[config.mask]} In this folder:
 
 ```sh
 pip install axolotl==0.19.0
 axolotl train sft.yaml
 ```
 
-`sft.yaml` is full fine-tuning with the paper's settings and the chat template of the model's tokenizer. A row over {limit:,}
-tokens stops it (`excess_length_strategy: raise`): axolotl would leave such rows out, or cut them.
+`sft.yaml` is full fine-tuning with the paper's settings and the chat template of the model's tokenizer. A row over
+{config.context:,} tokens stops it (`excess_length_strategy: raise`): axolotl would leave such rows out, or cut them.
 {warnings}
+{trains(config, "`base_model` in `sft.yaml`")}
+
 - The token that ends a turn is trained if it is the tokenizer's end-of-text token. Where it is another one (as in some base
   models), say so: `eot_tokens: ['<|im_end|>']`. If axolotl warns that the "turn terminator won't be trained", this is missing.
 - On a CPU set `bf16: false`.

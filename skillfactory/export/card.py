@@ -18,7 +18,7 @@ import yaml
 
 from skillfactory import __version__
 from skillfactory.errors import InputError
-from skillfactory.export.target import Upload
+from skillfactory.export.target import ExportConfig, Upload, model_from
 from skillfactory.funnel import Funnel
 from skillfactory.places import place
 from skillfactory.stats import Spread, spread_of
@@ -107,6 +107,11 @@ def code(text: str) -> str:
     line = (line if len(line) <= _LONGEST else line[:_LONGEST] + "…").replace("|", "\\|") or " "
     ticks = "`" * (1 + _ticks(line))
     return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
+
+
+def trains(config: ExportConfig, where: str) -> str:
+    """The line of a README that says which model is trained, and where another is named."""
+    return f"The model that is trained: {code(model_from(config))}; {where} names another."
 
 
 def fenced(text: str, language: str) -> str:

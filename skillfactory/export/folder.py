@@ -12,6 +12,16 @@ from skillfactory import __version__
 from skillfactory.errors import InputError
 
 ACCOUNT = "export.json"
+TRAINED = ("model", "checkpoints")  # where the scripts of exports put what they train
+
+
+def trained_here(output: Path) -> tuple[str, ...]:
+    """A note if a training has left its work in a folder that is exported into again."""
+    left = [f"{name}/" for name in TRAINED if (output / ACCOUNT).is_file() and (output / name).is_dir()]
+    if not left:
+        return ()
+    told = "of a training on what an earlier export wrote there; this one replaces that and leaves this"
+    return (f"{output} holds {' and '.join(left)} {told}",)
 
 
 @contextmanager

@@ -59,7 +59,10 @@ def sender(config: ExportConfig) -> Callable[[], tuple[str, ...]]:
         hub.DatasetCard(front(upload, 1)).validate(repo_type="dataset")
         existing = _visibility(api, upload.repo)
     except failures as error:
-        raise InputError(f"hub: {api.endpoint} refuses, or can't be reached, so nothing was done: {_said(error)}") from error
+        raise InputError(
+            f"hub: {api.endpoint} refuses, or can't be reached, so nothing was done: {_said(error)}; look at the network, the "
+            "token (`hf auth whoami`) and HF_ENDPOINT, or write the folder alone with --to chat"
+        ) from error
     if existing == "public" and not upload.public:
         raise InputError(
             f"hub: the data set {upload.repo} is there and public, and all would see what is added; if that is meant, give "
@@ -139,6 +142,7 @@ def _said(error: Exception) -> str:
     if text.startswith("{"):  # what the Hub says of a card
         with suppress(ValueError, KeyError, TypeError):
             text = "; ".join(str(each["message"]) for each in json.loads(text)["errors"])
-    text = " ".join(f"{text or type(error).__name__} {error.__cause__ or ''}".split())
+    cause = str(error.__cause__ or "")
+    text = " ".join(f"{text or type(error).__name__} {'' if cause in text else cause}".split())
     token = os.environ.get("HF_TOKEN")
     return text.replace(token, "…") if token else text

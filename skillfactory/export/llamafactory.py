@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
+from skillfactory.export.card import trains
+from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, length_promise, write_parts
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -51,6 +52,7 @@ def recipe(model: str, template: str, limit: int) -> dict[str, Any]:
         **({"template": template} if template else {}),  # without the key it takes the tokenizer's own chat template apart
         "cutoff_len": limit,
         "output_dir": "model",
+        "overwrite_output_dir": True,  # else it goes on from checkpoints there, be they of other rows
         "logging_steps": 10,
         "save_strategy": "epoch",
         "save_only_model": True,
@@ -72,11 +74,10 @@ def recipe(model: str, template: str, limit: int) -> dict[str, Any]:
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
     """Writes `data/`, `dataset_info.json`, `sft.yaml`, `deepspeed.json`, `check.py` and a README.
 
-    Refuses traces that LLaMA-Factory would cut, and masks, for which it has no form.
+    Refuses traces that LLaMA-Factory would cut.
     """
-    refuse_mask(config, "LLaMA-Factory")
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "LLaMA-Factory")
+    lengths = check_lengths(source, limit, config.drop_long, "LLaMA-Factory", config.model)
     written = write_parts(source, folder / "data", Shape("conversations", limit=limit), progress)
     (folder / "dataset_info.json").write_text(json.dumps({NAME: DATASET}, indent=2) + "\n", "utf-8")
     options = yaml.safe_dump(recipe(model_from(config), config.template, limit), sort_keys=False)
@@ -84,11 +85,11 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
     (folder / "deepspeed.json").write_text(json.dumps(DEEPSPEED, indent=2) + "\n", "utf-8")
     (folder / "check.py").write_text(CHECK.read_text("utf-8"), "utf-8")
     notes = length_note(lengths, limit)
-    (folder / "README.md").write_text(card(_body(written, limit, notes)), "utf-8")
+    (folder / "README.md").write_text(card(_body(written, config, length_promise(lengths, limit), notes)), "utf-8")
     return Written(written, dropped(source, written), notes)
 
 
-def _body(written: int, limit: int, notes: tuple[str, ...]) -> str:
+def _body(written: int, config: ExportConfig, promise: str, notes: tuple[str, ...]) -> str:
     warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
     return f"""# Silver traces for LLaMA-Factory
 
@@ -104,12 +105,13 @@ llamafactory-cli train sft.yaml
 them with what the model's own chat template gives, and says what is trained: a `template` that isn't the model's, one that cuts
 or rewrites what stands in `<think>`, or a loss that begins elsewhere than with the answer, is found there and not after the
 training. Without the key `template`, LLaMA-Factory takes the chat template of the model's tokenizer apart. It cuts rows over
-`cutoff_len` without a word: such a row loses its answer and its end token. No row that was counted is longer than {limit:,}
-tokens.
+`cutoff_len` without a word: such a row loses its answer and its end token. {promise}
 {warnings}
+{trains(config, "`model_name_or_path` in `sft.yaml`")} Each training begins anew and writes over an earlier one in `model`:
+left to itself, LLaMA-Factory would go on from the checkpoints there, even of other rows.
+
 - On a CPU add `use_cpu: true` to `sft.yaml` (the package's torchaudio must be one for CPUs).
 - Over several GPUs with DeepSpeed: `pip install deepspeed` and add `deepspeed: deepspeed.json` (ZeRO stage 3).
-- Where `model` isn't empty, add `overwrite_output_dir: true`.
 
 LLaMA-Factory has no way to leave wrong attempts out of the loss: for that use the targets `axolotl` or `tokens`, or
 `skillfactory sft --mask wrong`.

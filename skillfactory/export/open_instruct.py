@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skillfactory import __version__
+from skillfactory.export.card import code, trains
 from skillfactory.export.openrlhf import MINI_BATCH, PROMPT_TOKENS, PROMPTS, SAMPLES, STEPS, batch, model_in_shell
-from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
+from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, length_promise, write_parts
 from skillfactory.export.questions import Asks
-from skillfactory.export.target import ExportConfig, Written, refuse_mask
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.export.versions import OPEN_INSTRUCT
 from skillfactory.progress import Progress
 from skillfactory.reward import truth
@@ -32,6 +33,7 @@ _HEAD = """\
 set -euo pipefail
 here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
 [ -n "${{MODEL:-}}" ] || MODEL={model}
+[ ! -d "$MODEL" ] || MODEL="$(cd "$MODEL" && pwd)"
 cd "${{OPEN_INSTRUCT:?set it to the folder of a clone of open-instruct}}"
 """
 _GRPO = '''"""GRPO of open-instruct with SkillFactory's verifier among its own, which it finds by looking for subclasses."""
@@ -45,16 +47,15 @@ runpy.run_module("open_instruct.grpo_fast", run_name="__main__")
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `train.sh` and a README; refuses masks, and traces that open-instruct would cut."""
-    refuse_mask(config, "open-instruct")
+    """Writes `data/`, `train.sh` and a README; refuses traces that open-instruct would cut."""
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "open-instruct")
+    lengths = check_lengths(source, limit, config.drop_long, "open-instruct", config.model)
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
     files = sorted(path.relative_to(folder).as_posix() for path in (folder / "data").iterdir())
     about = "Full fine-tuning with open-instruct on the traces beside this script:  OPEN_INSTRUCT=CLONE bash train.sh"
     (folder / "train.sh").write_text(_script(about, config, _sft(files, limit)), "utf-8")
     notes = length_note(lengths, limit)
-    (folder / "README.md").write_text(card(_about_traces(written, limit, notes)), "utf-8")
+    (folder / "README.md").write_text(card(_about_traces(written, config, length_promise(lengths, limit), notes)), "utf-8")
     return Written(written, dropped(source, written), notes)
 
 
@@ -139,7 +140,7 @@ def _rl(questions: int, held_out: bool, config: ExportConfig) -> list[str]:
     return lines
 
 
-def _about_traces(written: int, limit: int, notes: Sequence[str]) -> str:
+def _about_traces(written: int, config: ExportConfig, promise: str, notes: Sequence[str]) -> str:
     warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
     return f"""\
 # Silver traces for open-instruct
@@ -152,9 +153,11 @@ OPEN_INSTRUCT=/path/of/open-instruct GPUS=1 bash train.sh
 
 `train.sh` is full fine-tuning with the paper's settings and the loss on the assistant's turn alone. One of them can't be set
 there: AdamW's second beta stays at 0.999, not 0.95. Uploads to the Hub, which open-instruct makes by default, are off, and so
-is its cache of prepared rows, which doesn't notice that a file has changed. It cuts rows over `--max_seq_length`. No row that
-was counted is longer than {limit:,} tokens. Where the chat template puts a line end after the turn, that is learnt as well.
+is its cache of prepared rows, which doesn't notice that a file has changed. It cuts rows over `--max_seq_length`.
+{promise} Where the chat template puts a line end after the turn, that is learnt as well.
 {warnings}
+{trains(config, "`MODEL=NAME` before the command")}
+
 Checked with open-instruct at {OPEN_INSTRUCT} on a CPU: its own preparation of data gives these rows the tokens and labels that
 SkillFactory's own training has, up to the end of the turn, and `train.sh` has no option that it lacks. No training run stands
 behind this folder.
@@ -182,8 +185,8 @@ pip install --no-deps CLONE       # a clone of skillfactory {__version__}, whose
 OPEN_INSTRUCT=/path/of/open-instruct MODEL=/models/after-sft LEARNERS=2 ENGINES=2 bash train.sh
 ```
 
-`MODEL` is the model that was fine-tuned on the traces, which is what the method asks for; without it, {config.model}. LEARNERS
-GPUs train while ENGINES others generate.
+`MODEL` is the model that was fine-tuned on the traces, which is what the method asks for; without it,
+{code(model_from(config))}. LEARNERS GPUs train while ENGINES others generate.
 
 - `train.sh` holds the paper's values: GRPO without a KL term, learning rate 1e-6, {prompts} questions a step with {SAMPLES}
   responses each, {prompts // min(MINI_BATCH, prompts)} mini-batches, {STEPS} steps, {PROMPT_TOKENS} tokens for a prompt and

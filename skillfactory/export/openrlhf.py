@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from skillfactory import __version__
 from skillfactory.embedded import located
-from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
+from skillfactory.export.card import code, trains
+from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, length_promise, write_parts
 from skillfactory.export.questions import Asks
-from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.export.versions import CHECKED
 from skillfactory.progress import Progress
 from skillfactory.reward import truth
@@ -46,15 +47,14 @@ gpus="${{GPUS:-{gpus}}}"
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `train.sh` and a README; refuses masks, and traces that OpenRLHF would cut."""
-    refuse_mask(config, "OpenRLHF")
+    """Writes `data/`, `train.sh` and a README; refuses traces that OpenRLHF would cut."""
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "OpenRLHF")
+    lengths = check_lengths(source, limit, config.drop_long, "OpenRLHF", config.model)
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
     about = "Full fine-tuning with OpenRLHF on the traces beside this script:  GPUS=4 bash train.sh [OPTION ...]"
     (folder / "train.sh").write_text(_script(about, 1, config, _sft(limit)), "utf-8")
     notes = length_note(lengths, limit)
-    (folder / "README.md").write_text(card(_about_traces(written, limit, notes)), "utf-8")
+    (folder / "README.md").write_text(card(_about_traces(written, config, length_promise(lengths, limit), notes)), "utf-8")
     return Written(written, dropped(source, written), notes)
 
 
@@ -143,7 +143,7 @@ def _rl(questions: int, held_out: bool, config: ExportConfig) -> list[str]:
     return lines
 
 
-def _about_traces(written: int, limit: int, notes: Sequence[str]) -> str:
+def _about_traces(written: int, config: ExportConfig, promise: str, notes: Sequence[str]) -> str:
     warnings = "".join(f"\n**Careful:** {note}.\n" for note in notes)
     return f"""\
 # Silver traces for OpenRLHF
@@ -156,10 +156,12 @@ GPUS=1 bash train.sh
 ```
 
 `train.sh` is full fine-tuning with the paper's settings and the loss on the assistant's turn alone; its batch is one row for
-each GPU. OpenRLHF cuts rows over `--data.max_len` and puts an end token there. No row that was counted is longer than {limit:,}
-tokens. Where the chat template ends a turn with another token than the tokenizer's end token, OpenRLHF appends that one, and it
-is learnt.
+each GPU. OpenRLHF cuts rows over `--data.max_len` and puts an end token there.
+{promise} Where the chat template ends a turn with another token than the tokenizer's end token, OpenRLHF appends that one, and
+it is learnt.
 {warnings}
+{trains(config, "`MODEL=NAME` before the command")}
+
 Checked with OpenRLHF {CHECKED["openrlhf"]} on a CPU: its data set class gives these rows the tokens, and the loss mask, that
 SkillFactory's own training has, and `train.sh` has no option that it doesn't know. It trains on GPUs alone; no training run
 stands behind this folder.
@@ -188,7 +190,8 @@ ray start --head
 MODEL=/models/after-sft GPUS=4 bash train.sh
 ```
 
-`MODEL` is the model that was fine-tuned on the traces, which is what the method asks for; without it, {config.model}.
+`MODEL` is the model that was fine-tuned on the traces, which is what the method asks for; without it,
+{code(model_from(config))}.
 
 - `train.sh` holds the paper's values: GRPO without a KL term, learning rate 1e-6, {prompts} questions a step with {SAMPLES}
   responses each, mini-batches of {min(MINI_BATCH, prompts) * SAMPLES} responses, about {STEPS} steps, {PROMPT_TOKENS} tokens

@@ -1,5 +1,6 @@
 """The part files of an export: streamed from the traces, over-long ones refused or left out, never cut."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from skillfactory.embedded import located
 from skillfactory.errors import InputError
 from skillfactory.progress import Progress
 from skillfactory.records import Drop
@@ -25,10 +27,11 @@ class Lengths:
 
     over: int = 0
     unknown: int = 0  # traces without a token count
-    longest: int = 0
+    counted: bool = True  # with the tokenizer of the model that is to be trained
+    model: str = ""
 
 
-def check_lengths(source: TraceFiles, limit: int | None, drop: bool, trainer: str) -> Lengths:
+def check_lengths(source: TraceFiles, limit: int | None, drop: bool, trainer: str, model: str = "") -> Lengths:
     """How many traces are over `limit`; InputError if there are and `drop` is off, since `trainer` would cut them."""
     over = unknown = longest = 0
     for part in source.parts:
@@ -43,17 +46,37 @@ def check_lengths(source: TraceFiles, limit: int | None, drop: bool, trainer: st
             f"{over:,} of {source.rows:,} traces are longer than {limit:,} tokens (the longest has {longest:,}), and {trainer} "
             f"would cut them; build with --max-tokens {limit}, raise --max-length, or leave them out with --drop-long"
         )
-    return Lengths(over, unknown, longest)
+    return Lengths(over, unknown, not model or _same(str(source.settings().get("tokenizer") or model), model), model)
+
+
+def _same(tokenizer: str, model: str) -> bool:
+    """Whether a tokenizer is the model's: of the same name, or with the same file."""
+    files = [Path(located(name), "tokenizer.json") for name in (tokenizer, model)]
+    return tokenizer == model or (all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes())
 
 
 def length_note(lengths: Lengths, limit: int | None) -> tuple[str, ...]:
     """A warning about traces whose length isn't known."""
-    if not lengths.unknown or limit is None:
+    if limit is None:
+        return ()
+    if not lengths.counted:
+        return (
+            f"the tokens were counted with another tokenizer than that of {lengths.model}, so whether the traces fit into "
+            f"{limit:,} tokens is not checked; build again with --tokenizer {lengths.model}",
+        )
+    if not lengths.unknown:
         return ()
     return (
         f"{lengths.unknown:,} traces have no token count, so whether they fit into {limit:,} tokens is not checked; "
         "build with --tokenizer to count",
     )
+
+
+def length_promise(lengths: Lengths, limit: int) -> str:
+    """What a README says of rows that a trainer would cut."""
+    if not lengths.counted:
+        return "Whether a row is that long is not known."
+    return f"No row that was counted is longer than {limit:,} tokens."
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +195,15 @@ class _JsonLines:
 def card(body: str, pattern: str = "data/train-*.parquet") -> str:
     """A README whose front matter tells `datasets` which files are the rows."""
     return f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n---\n\n{body}"
+
+
+def digest(folder: Path, *settings: str) -> str:
+    """A name for the rows of a folder and how they are trained: trainers would take what they keep of others for these."""
+    found = hashlib.sha256("\0".join(settings).encode())
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:12]
 
 
 def dropped(source: TraceFiles, written: int) -> dict[str, int]:

@@ -1,14 +1,16 @@
 """The questions that a reinforcement in another trainer asks: of the split rl, and held-out ones of the development part."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from skillfactory.embedded import EMBEDDED
 from skillfactory.errors import ConfigError, InputError
-from skillfactory.export.target import ExportConfig
+from skillfactory.export.target import PAPER_MODEL, ExportConfig
 from skillfactory.places import place
 from skillfactory.suites.questions import part_of
 from skillfactory.supply import Asked, Pool, Source, gather, shares, sources
@@ -57,6 +59,27 @@ def origin(directory: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     if not entries:
         raise ConfigError(f"{directory} doesn't say which task it was made from; name it: --task countdown:3")
     return tuple(entries), options
+
+
+def model_of(directory: Path) -> tuple[str, tuple[str, ...]]:
+    """The model that wrote the attempts of a run or of traces, as a trainer can load it; else the paper's, with a note."""
+    try:
+        found = sorted({str(json.loads((run / "run.json").read_text("utf-8"))["model"]) for run in _runs(directory)})
+    except (InputError, OSError, ValueError, KeyError, TypeError):
+        found = []
+    if len(found) == 1 and (name := _loadable(found[0])):
+        return name, ()
+    told = f"{directory} is of {' and '.join(found)}, not one model that can be loaded" if found else "no run says which model"
+    return PAPER_MODEL, (f"{told}: the files name the paper's, {PAPER_MODEL}; --model NAME names another",)
+
+
+def _loadable(told: str) -> str:
+    """The model in what a run calls its own ("name (dtype=…)"): a folder, an embedded one or a Hub id; "" if it is none."""
+    name, _, options = told.partition(" (")
+    known = (
+        name in EMBEDDED or Path(name, "config.json").is_file() or re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII)
+    )
+    return name if known and not options.startswith("files ") and "revision=" not in options else ""
 
 
 def _runs(directory: Path) -> list[Path]:

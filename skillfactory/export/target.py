@@ -12,6 +12,26 @@ from skillfactory.funnel import Funnel
 from skillfactory.masks import Mask
 
 PAPER_CONTEXT = 4096  # tokens (method section 3)
+PAPER_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+
+TARGETS: dict[str, str] = {
+    "axolotl": "skillfactory.export.axolotl:export",
+    "chat": "skillfactory.export.chat:export",
+    "hub": "skillfactory.export.hub:export",
+    "llamafactory": "skillfactory.export.llamafactory:export",
+    "open-instruct": "skillfactory.export.open_instruct:export",
+    "openrlhf": "skillfactory.export.openrlhf:export",
+    "tokens": "skillfactory.export.tokens:export",
+    "trl": "skillfactory.export.trl:export",
+    "verl-sft": "skillfactory.export.verl_sft:export",
+}
+
+OF_QUESTIONS: dict[str, str] = {  # reinforcement: these get the questions, and no traces
+    "open-instruct-rl": "skillfactory.export.open_instruct:export_questions",
+    "openrlhf-rl": "skillfactory.export.openrlhf:export_questions",
+    "trl-grpo": "skillfactory.export.trl_grpo:export",
+    "verl": "skillfactory.export.verl:export",
+}
 
 
 @dataclass(frozen=True)
@@ -60,21 +80,32 @@ class ExportConfig:
             "remote": True,
         }
     )
-    to: str = field(metadata={"metavar": "TARGET", "help": "the trainer (docs/export.md), or module:function"})
+    to: str = field(
+        metadata={
+            "metavar": "TARGET",
+            "help": f"{', '.join(sorted([*TARGETS, *OF_QUESTIONS]))}, or module:function (docs/export.md)",
+        }
+    )
     output: Path | None = field(
         default=None, metadata={"help": "the folder to write; an earlier export there is replaced", "shown": "DIR-TARGET"}
     )
     max_length: int | None = field(
         default=None,
         metadata={
-            "help": "the trainer's context in tokens; longer traces are refused",
+            "help": "the trainer's context in tokens, longer traces are refused; for reinforcement the length of a response",
             "shown": "4096 for trainers, none for chat",
         },
     )
     drop_long: bool = field(
         default=False, metadata={"help": "leave traces over --max-length out, counted, instead of refusing"}
     )
-    model: str = field(default="Qwen/Qwen2.5-1.5B-Instruct", metadata={"help": "the model that the training files name"})
+    model: str = field(
+        default="",
+        metadata={
+            "help": "the model that the training files name",
+            "shown": f"that of the runs that DIR was made from, else {PAPER_MODEL}",
+        },
+    )
     template: str = field(
         default="", metadata={"help": "LLaMA-Factory's name of a chat template", "shown": "what it finds in the model's own"}
     )
@@ -144,12 +175,3 @@ def model_from(config: ExportConfig) -> str:
     """The model as the files in the export's folder name it: a local one by its way from there, else as it is (a Hub id)."""
     model = Path(located(config.model))
     return os.path.relpath(model.resolve(), config.folder.resolve()) if model.exists() else config.model
-
-
-def refuse_mask(config: ExportConfig, trainer: str) -> None:
-    """ConfigError if a mask is wanted of a trainer that has no way to leave parts of a turn out of the loss."""
-    if config.mask != "none":
-        raise ConfigError(
-            f"mask: the hand-off to {trainer} trains on the whole turn; export --to axolotl or --to tokens with --mask "
-            f"{config.mask}, or train with `skillfactory sft --mask {config.mask}`"
-        )

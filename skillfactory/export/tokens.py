@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from skillfactory.encoding import Encoder, Example, Refused, Row, examples, open_traces, tokenizer_of
 from skillfactory.errors import InputError
+from skillfactory.export.card import code
 from skillfactory.export.parts import Parquet, card
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
@@ -60,6 +61,11 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
                 file.write(_table(_kept(found, encoder, config, account, drops)))
                 progress.advance(len(found), ", ".join(f"{reason} {count:,}" for reason, count in account.refused.items()))
     drops.close()
+    if (long := account.refused[Refused.TOO_LONG.value]) and not config.drop_long:
+        raise InputError(
+            f"{long:,} of {source.rows:,} traces are longer than {encoder.limit:,} tokens of {config.model}; build with "
+            f"--max-tokens {encoder.limit} --tokenizer {config.model}, raise --max-length, or leave them out with --drop-long"
+        )
     if account.kept and not 0 < account.share < 1:
         raise InputError(f"{account.share:.0%} of the tokens would bear loss, expected a part of them: look at the traces")
     said = {"model": model_from(config), "mask": config.mask, "max_length": config.context}
@@ -73,7 +79,7 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
 def _kept(
     found: list[Example], encoder: Encoder, config: ExportConfig, account: _Account, drops: DropWriter
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of the examples that have one, each with its id; InputError for one too long, unless those are dropped."""
+    """The rows of the examples that have one, each with its id; of the others the account is kept."""
     for example, row in zip(found, encoder.rows(found), strict=True):
         if isinstance(row, Row):
             account.kept += 1
@@ -81,11 +87,6 @@ def _kept(
             account.trained += row.trained
             yield example.id, row
             continue
-        if row is Refused.TOO_LONG and not config.drop_long:
-            raise InputError(
-                f"{example.id} is longer than {encoder.limit:,} tokens of {config.model}; build with --max-tokens "
-                f"{encoder.limit} --tokenizer {config.model}, raise --max-length, or leave such traces out with --drop-long"
-            )
         account.refused[row.value] += 1
         drops.add(Drop("export", example.id, row.value, f"mask {config.mask}"))
 
@@ -109,7 +110,7 @@ def _body(account: _Account, config: ExportConfig) -> str:
     return f"""# Silver traces as tokens
 
 {account.kept:,} rows of `input_ids`, `labels`, `attention_mask` (all ones), `length` and `trace_id`. The tokens are those of
-`{config.model}` with its chat template: train no other model on them. `labels` are -100 where there is no loss;
+{code(model_from(config))} with its chat template: train no other model on them. `labels` are -100 where there is no loss;
 {account.share:.1%} of {account.tokens:,} tokens bear it (mask: {config.mask}). No row is longer than {config.context:,} tokens.
 
 ```python
@@ -118,10 +119,11 @@ from datasets import load_dataset
 rows = load_dataset("PATH_OF_THIS_FOLDER", split="train")
 ```
 
-TRL takes the labels as they are, but cuts rows at its `max_length` unless that is none:
+TRL takes the labels as they are, but cuts rows at its `max_length` unless that is none (in this folder; on a CPU add
+`bf16=False`):
 
 ```python
-SFTTrainer(model="{config.model}", args=SFTConfig(max_length=None), train_dataset=rows)
+SFTTrainer(model={model_from(config)!r}, args=SFTConfig(max_length=None), train_dataset=rows)
 ```
 
 The Trainer of transformers takes them with a collator that pads labels:

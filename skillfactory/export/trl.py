@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from skillfactory.export.card import trains
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, write_parts
-from skillfactory.export.target import ExportConfig, Written, model_from, refuse_mask
+from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
 
@@ -19,10 +20,9 @@ CHATML = (
 
 
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
-    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses masks, and traces that TRL would cut."""
-    refuse_mask(config, "TRL")
+    """Writes `data/`, `sft.py`, `chatml.jinja` and a README; refuses traces that TRL would cut."""
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "TRL")
+    lengths = check_lengths(source, limit, config.drop_long, "TRL", config.model)
     written = write_parts(source, folder / "data", Shape("messages", limit=limit), progress)
     (folder / "sft.py").write_text(SCRIPT.read_text("utf-8"), "utf-8")
     (folder / "chatml.jinja").write_text(CHATML, "utf-8")
@@ -35,6 +35,7 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
         "part of a trace or if a row would train on all of its tokens or on none. `python sft.py --help` shows its options. "
         "For a model without a template: `--chat-template chatml.jinja --eos-token '<|im_end|>'`, if it has the tokens "
         "`<|im_start|>` and `<|im_end|>`.\n\n"
+        f"{trains(config, '`--model NAME`')}\n\n"
         "Checked with trl 1.16.0, transformers 5.23.0 and datasets 5.2.0.\n"
     )
     (folder / "README.md").write_text(card(body), "utf-8")

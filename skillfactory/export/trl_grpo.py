@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skillfactory import __version__
+from skillfactory.export.card import code
 from skillfactory.export.questions import Asks
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
@@ -77,8 +78,8 @@ python grpo.py --model ../model-after-sft --output model
 
 `grpo.py` trains with GRPO and the paper's settings: 256 questions a batch with 16 responses each, steps of 32 questions,
 learning rate 1e-6, no KL term, 150 batches, responses of up to {config.context:,} tokens. The reward is 1 for a response whose
-final answer the task's own check finds right, else 0. `--model` is the model that was fine-tuned on the traces; without it, the
-one that the export was told. `python grpo.py --help` shows the options.
+final answer the task's own check finds right, else 0. `--model` is the model that was fine-tuned on the traces; without it,
+{code(model_from(config))}. `python grpo.py --help` shows the options.
 
 - `--per-device` is how many responses go through the model together: what the GPU's memory holds. On several GPUs:
   `accelerate launch grpo.py …`. `--use-vllm` generates with vLLM on the same GPUs (`pip install 'trl[vllm]'`).

@@ -93,7 +93,13 @@ def fitting(rows: Any, tokenizer: Any, options: argparse.Namespace) -> Any:
 
 def reward(tokenizer: Any, limit: int) -> Any:
     """The function that TRL calls: 1.0 for a response whose final answer is right, else 0.0, as for one cut off at `limit`."""
-    from skillfactory.reward import score
+    try:
+        from skillfactory.reward import score
+    except ImportError as error:
+        raise SystemExit(
+            "the reward is computed by skillfactory, which is missing here: pip install CLONE, the folder of a clone in the "
+            "version that export.json names"
+        ) from error
 
     def right(completion_ids: list[list[int]], truth: list[str], **_: Any) -> list[float]:
         texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)

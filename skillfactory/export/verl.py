@@ -1,7 +1,7 @@
 """Questions, a reward file and a launch script for reinforcement with verl, with the paper's settings (method section 3)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from skillfactory import __version__
 from skillfactory.embedded import located
 from skillfactory.errors import ConfigError, InputError
+from skillfactory.export.card import code
+from skillfactory.export.parts import digest
 from skillfactory.export.questions import Asks
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
@@ -64,8 +66,7 @@ def export(asks: Asks, folder: Path, config: ExportConfig, progress: Progress) -
     progress.begin("export", "questions", len(asked) + len(asks.validation))
     _write(folder / TRAIN, asked, "rl", progress)
     _write(folder / VALIDATION, asks.validation, "validation", progress)
-    lines = "\n".join(f"{key}={value}" for key, value in overrides(len(asked), config).items())
-    (folder / "overrides.txt").write_text(f"{_ABOUT}{lines}\n", "utf-8")
+    write_overrides(folder, _ABOUT, overrides(len(asked), config))
     (folder / "reward.py").write_text(REWARD.read_text("utf-8"), "utf-8")
     (folder / "check_setup.py").write_text(CHECK.read_text("utf-8"), "utf-8")
     (folder / "train.sh").write_text(TRAIN_SH, "utf-8")
@@ -150,10 +151,24 @@ def overrides(questions: int, config: ExportConfig) -> dict[str, str]:
         "trainer.logger": "[console]",
         "trainer.project_name": "skillfactory",
         "trainer.experiment_name": "grpo",
-        "trainer.default_local_dir": '"@HERE@/checkpoints"',
         "trainer.save_freq": "50",
         "trainer.test_freq": "10",
     }
+
+
+def write_overrides(folder: Path, about: str, options: Mapping[str, str]) -> None:
+    """Writes `overrides.txt`, with a place for checkpoints that belongs to these rows and options.
+
+    verl goes on from whatever stands there, be it of other rows.
+    """
+    lines = [f"{key}={value}" for key, value in options.items()]
+    lines.append(f'trainer.default_local_dir="@HERE@/checkpoints/{digest(folder / "data", *lines)}"')
+    (folder / "overrides.txt").write_text("\n".join([about + lines[0], *lines[1:]]) + "\n", "utf-8")
+
+
+RESUMES = """\
+verl goes on from the checkpoints that it finds in `checkpoints/ROWS/`; ROWS belongs to these rows and to `overrides.txt` as it
+was exported. After a try, or with another model or other options, add `trainer.resume_mode=disable` to begin anew."""
 
 
 def model_override(config: ExportConfig) -> str:
@@ -193,7 +208,8 @@ GPUS=4 bash train.sh
 ```
 
 What is added to the command wins over `overrides.txt`: `bash train.sh actor_rollout_ref.model.path=/models/after-sft`
-trains the model that was fine-tuned on the traces, which is what the method asks for.
+trains the model that was fine-tuned on the traces, which is what the method asks for; without it,
+{code(model_from(config))}.
 
 - `overrides.txt` holds the paper's values: GRPO without a KL term, learning rate 1e-6, {prompts} questions a step with
   {SAMPLES} responses each, mini-batches of {min(MINI_BATCH, prompts)} questions, {STEPS} steps, {PROMPT_TOKENS} tokens for a
@@ -204,6 +220,8 @@ trains the model that was fine-tuned on the traces, which is what the method ask
   wouldn't use it, if no rollout engine is named, if the reward that verl would call isn't `reward.py` or errs on a right or
   a wrong answer, if a row would be lost, or if the steps would end early.
 
-Checkpoints go to `checkpoints/`. Checked with verl {CHECKED}: its data set, its reward loop and its configuration, on a CPU; no
+{RESUMES}
+
+Checked with verl {CHECKED}: its data set, its reward loop and its configuration, on a CPU; no
 training run on GPUs stands behind this folder.
 """

@@ -1,13 +1,13 @@
 """Chats, a data set class and a launch script for verl's SFT trainer, with the paper's settings (method section 3)."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from skillfactory.export.card import trains
 from skillfactory.export.parts import Recast, Shape, card, check_lengths, dropped, length_note, write_parts
 from skillfactory.export.target import ExportConfig, Written
-from skillfactory.export.verl import CHECKED, model_override
+from skillfactory.export.verl import CHECKED, RESUMES, model_override, write_overrides
 from skillfactory.masks import Mask, silent
 from skillfactory.progress import Progress
 from skillfactory.tracefiles import TraceFiles
@@ -35,16 +35,15 @@ exec "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node
 def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Progress) -> Written:
     """Writes `data/`, `dataset.py`, `overrides.txt`, `train.sh` and a README; refuses traces over the trainer's length."""
     limit = config.context
-    lengths = check_lengths(source, limit, config.drop_long, "verl")
+    lengths = check_lengths(source, limit, config.drop_long, "verl", config.model)
     recast = None if config.mask == "none" else Recast(MASKED, ("segments",), lambda batch: masked(batch, config.mask))
     written = write_parts(source, folder / "data", Shape("messages", limit=limit, recast=recast), progress)
     files = sorted(path.name for path in (folder / "data").iterdir())
-    lines = "\n".join(f"{key}={value}" for key, value in overrides(files, config).items())
-    (folder / "overrides.txt").write_text(f"{_ABOUT}{lines}\n", "utf-8")
+    write_overrides(folder, _ABOUT, overrides(files, config))
     (folder / "dataset.py").write_text(DATASET.read_text("utf-8"), "utf-8")
     (folder / "train.sh").write_text(TRAIN_SH, "utf-8")
     notes = length_note(lengths, limit)
-    (folder / "README.md").write_text(card(_body(written, limit, config.mask)), "utf-8")
+    (folder / "README.md").write_text(card(_body(written, config)), "utf-8")
     return Written(written, dropped(source, written), notes)
 
 
@@ -63,7 +62,7 @@ _ABOUT = f"""\
 """
 
 
-def overrides(files: list[str], config: ExportConfig) -> dict[str, Any]:
+def overrides(files: list[str], config: ExportConfig) -> dict[str, str]:
     """The options for verl, with the paper's values; a step takes one row on each GPU."""
     listed = ",".join(f'"@HERE@/data/{name}"' for name in files)
     return {
@@ -91,12 +90,11 @@ def overrides(files: list[str], config: ExportConfig) -> dict[str, Any]:
         "trainer.logger": "[console]",
         "trainer.project_name": "skillfactory",
         "trainer.experiment_name": "sft",
-        "trainer.default_local_dir": '"@HERE@/checkpoints"',
         "trainer.save_freq": "after_each_epoch",
     }
 
 
-def _body(written: int, limit: int, mask: Mask) -> str:
+def _body(written: int, config: ExportConfig) -> str:
     return f"""\
 # Silver traces for verl's SFT trainer
 
@@ -109,15 +107,18 @@ GPUS=1 bash train.sh
 ```
 
 `overrides.txt` holds the paper's values: full fine-tuning, learning rate 1e-6, cosine, warm-up 0.05, AdamW betas 0.9 and
-0.95, weight decay 1e-4, two epochs, one row a step on each GPU, {limit:,} tokens. A longer row stops the training; none is cut.
-What is added to the command wins: `bash train.sh model.path=/models/base`.
+0.95, weight decay 1e-4, two epochs, one row a step on each GPU, {config.context:,} tokens.
+A longer row stops the training; none is cut.
+{trains(config, "`model.path=NAME` added to the command")}
 
 `dataset.py` is the data set class that verl loads: the loss is on the assistant's words and the token that ends them, and
-nowhere else (mask: {mask}). verl's own class also trains what a template puts after that token, refuses templates whose turns
-share a token, and knows no mask for a part of a turn. As a script it goes through all rows under verl's configuration and
+nowhere else (mask: {config.mask}). verl's own class also trains what a template puts after that token, refuses templates whose
+turns share a token, and knows no mask for a part of a turn. As a script it goes through all rows under verl's configuration and
 stops where verl has no such key, a row is too long, or the chat template loses a part of it.
 
-The trained model is in `checkpoints/global_step_N/huggingface`; give it to the reinforcement:
+{RESUMES}
+
+The trained model is in `checkpoints/ROWS/global_step_N/huggingface`; give it to the reinforcement:
 `bash train.sh actor_rollout_ref.model.path=…` in the folder of `skillfactory export --to verl`.
 
 Checked with verl {CHECKED}.
