@@ -6,9 +6,10 @@ any offset. A file elsewhere can't be added to.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -221,6 +222,33 @@ def remove(path: Path) -> None:
             path.unlink()
     except FileNotFoundError:
         return
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder of files, if it is there."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif _protocol(folder) in _OBJECTS:
+        for name in names(folder):
+            remove(folder / name)
+    else:
+        with suppress(FileNotFoundError):
+            _store(folder).rm(_key(folder), recursive=True)
+
+
+def move(path: Path, to: Path) -> None:
+    """Gives a file another name of the same file system, whose folder is made, and which another file may have had.
+
+    FileNotFoundError if there is no such file. A store copies it, without its bytes coming here.
+    """
+    make_folder(to.parent)
+    if not is_remote(path):
+        path.replace(to)
+    elif _protocol(path) in _OBJECTS:
+        _store(path).cp_file(_key(path), _key(to))
+        remove(path)
+    else:
+        _store(path).mv(_key(path), _key(to))
 
 
 @contextmanager

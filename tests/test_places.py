@@ -28,6 +28,7 @@ from skillfactory.places import (
     footer,
     is_remote,
     make_folder,
+    move,
     names,
     opened,
     parquet,
@@ -37,6 +38,7 @@ from skillfactory.places import (
     reaching,
     read,
     remove,
+    remove_folder,
     replacing,
 )
 from skillfactory.records import Stop
@@ -87,6 +89,23 @@ def test_two_who_write_the_same_file_at_once_do_not_disturb_each_other(folder: P
     with opened(folder / "part.parquet") as file:
         assert file.read() == b"one"
     assert names(folder) == ["part.parquet"]
+
+
+def test_a_file_moves_over_another_and_folders_go(folder: Path) -> None:
+    for name, text in {"one/a": b"new", "two/b": b"old", "two/c": b"other"}.items():
+        make_folder((folder / name).parent)
+        with replacing(folder / name) as file:
+            file.write(text)
+    move(folder / "one" / "a", folder / "two" / "b")
+    move(folder / "two" / "c", folder / "three" / "c")
+    assert [names(folder / name) for name in ("one", "two", "three")] == [[], ["b"], ["c"]]
+    with opened(folder / "two" / "b") as file:
+        assert file.read() == b"new"
+    with pytest.raises(FileNotFoundError):
+        move(folder / "two" / "c", folder / "two" / "b")
+    for name in ("one", "two", "two", "three"):
+        remove_folder(folder / name)
+    assert [names(folder / name) for name in ("two", "three")] == [[], []]
 
 
 def test_listing_is_sorted_and_a_missing_folder_is_empty(folder: Path) -> None:
