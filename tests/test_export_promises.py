@@ -68,6 +68,7 @@ def test_the_model_is_that_of_the_runs_and_the_readme_says_so_as_it_can_be_loade
         (["some/model", "other/model"], ""),
         (["some/model (revision=abc)"], ""),
         (["base (files 0123456789ab)"], ""),
+        (["mini (files 0123456789ab)"], ""),
         (["scripted"], ""),
         (["/gone/away"], ""),
         ([], ""),
