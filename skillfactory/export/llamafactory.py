@@ -107,8 +107,9 @@ or rewrites what stands in `<think>`, or a loss that begins elsewhere than with 
 training. Without the key `template`, LLaMA-Factory takes the chat template of the model's tokenizer apart. It cuts rows over
 `cutoff_len` without a word: such a row loses its answer and its end token. {promise}
 {warnings}
-{trains(config, "`model_name_or_path` in `sft.yaml`")} Each training begins anew and writes over an earlier one in `model`:
-left to itself, LLaMA-Factory would go on from the checkpoints there, even of other rows.
+{trains(config, "`model_name_or_path` in `sft.yaml`")} Each training begins anew and writes over the model of an
+earlier one in `model`, whose checkpoints of other steps stay: left to itself, LLaMA-Factory would go on from those, even of other
+rows.
 
 - On a CPU add `use_cpu: true` to `sft.yaml` (the package's torchaudio must be one for CPUs).
 - Over several GPUs with DeepSpeed: `pip install deepspeed` and add `deepspeed: deepspeed.json` (ZeRO stage 3).
