@@ -23,11 +23,12 @@ _PATTERN = ".holder-*"
 
 
 @contextmanager
-def held(directory: Path, beat: float = BEAT, stale: float = STALE) -> Iterator[Callable[[], None]]:
+def held(directory: Path, beat: float = BEAT, stale: float = STALE, asked: bool = False) -> Iterator[Callable[[], None]]:
     """Holds a directory elsewhere for this process; RunLockedError, naming who has it, if another one lives that does.
 
     A dead one is known at once if it was of this machine, else after `stale` seconds without a sign of life. What it gives is
-    to be called now and then: RunLockedError if another process has taken this one for dead.
+    to be called now and then: RunLockedError if another process has taken this one for dead. It says what the last sign of life
+    found, or, if `asked`, what the holder says in that moment.
     """
     token = uuid4().hex
     with reaching(directory):
@@ -36,7 +37,7 @@ def held(directory: Path, beat: float = BEAT, stale: float = STALE) -> Iterator[
     life = _Life(holder, token, beat)
     life.start()
     try:
-        yield life.check
+        yield life.ask if asked else life.check
     except own_errors() as error:
         raise unreachable(directory, error) from error
     finally:
@@ -62,10 +63,18 @@ class _Life(threading.Thread):
     def check(self) -> None:
         """RunLockedError if another process has taken over."""
         if not self.is_alive():
-            raise RunLockedError(
-                f"{self._path.parent}: this process gave no sign of life for too long, and another one has taken over its run "
-                "directory; what it has written stays"
-            )
+            raise self._loss()
+
+    def ask(self) -> None:
+        """The same, as things stand now: two requests."""
+        if not _is_ours(self._path, self._token):
+            raise self._loss()
+
+    def _loss(self) -> RunLockedError:
+        return RunLockedError(
+            f"{self._path.parent}: this process gave no sign of life for too long, and another one has taken over its "
+            "directory; what it has written stays"
+        )
 
     def end(self) -> None:
         """Stops, and leaves the directory to others."""

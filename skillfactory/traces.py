@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skillfactory.places import drafted, remove
+from skillfactory.places import drafted
 from skillfactory.records import Drop, Segment, Trace
 
 _SEGMENT = [
@@ -99,7 +99,7 @@ class TraceWriter:
     """Writes rows to a Parquet file, which appears whole at the end, and only if there is a row."""
 
     def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
-        self._path, self._schema = path, schema
+        self._schema = schema
         self._rows: list[Row] = []
         self._file = _Table(path, schema)
         self.size = 0  # characters held
@@ -117,11 +117,8 @@ class TraceWriter:
         self._rows, self.size = [], 0
 
     def close(self) -> bool:
-        """Puts the file in its place and says whether there is one; what an earlier build wrote there is gone in any case."""
-        if not self._file.close():
-            remove(self._path)
-            return False
-        return True
+        """Puts the file in its place and says whether there is one."""
+        return self._file.close()
 
 
 class DropWriter:

@@ -19,6 +19,7 @@ from rawdata import PREFIX, REFLECTIONS, VARIANTS, raw_rows, write
 
 from skillfactory.build import BuildConfig, BuildSummary, build
 from skillfactory.build.assemble import Words
+from skillfactory.build.directory import Claim
 from skillfactory.build.parallel import Processes
 from skillfactory.build.released import RawReader, Wanted, row_groups
 from skillfactory.build.sources import RawSource
@@ -161,7 +162,7 @@ def test_every_published_shape_gives_the_same_traces(tmp_path: Path, shape: Call
     _, expected = built(write(rows, tmp_path / "a.parquet"), tmp_path / "a")
     _, found = built(write(shape(rows), tmp_path / "b.parquet"), tmp_path / "b")
     assert found == expected
-    assert not (tmp_path / "b" / ".scratch").exists()
+    assert {path.name for path in (tmp_path / "b").iterdir()} <= {".lock", "build.json", "README.md", "traces", "drops"}
 
 
 def test_json_lines_give_the_same_traces(tmp_path: Path) -> None:
@@ -209,15 +210,18 @@ def test_row_groups_batches_and_files_may_cut_questions_anywhere(tmp_path: Path)
 def test_units_may_cut_questions_anywhere(tmp_path: Path) -> None:
     rows = raw_rows(9, samples=5)
     write(rows, tmp_path / "raw.parquet", row_group_size=7)
-    groups = row_groups([str(tmp_path / "raw.parquet")], Wanted())
+    groups = row_groups([tmp_path / "raw.parquet"], Wanted())
     spans = tuple((k, k + 1) for k in range(len(groups)))
     source = RawSource(RawReader(groups, Wanted()), spans)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "build.json").write_text("{}")  # says that this is where a build writes
-    builder = Builder(source, Draw.read(["*C_full"]), Words(load_phrases()), 0, tmp_path / "out")
+    claim = Claim(tmp_path / "out")
+    builder = Builder(source, Draw.read(["*C_full"]), Words(load_phrases()), 0, claim.drafts)
     counts = Counts()
     for unit in range(len(spans)):
-        counts.add(builder.unit(unit))
+        done = builder.unit(unit)
+        claim.publish(done.files)
+        counts.add(done)
     assert counts.attempts == len(rows)
     assert sum(map(len, counts.ids)) == 9
     _, expected = built(tmp_path / "raw.parquet", tmp_path / "whole")

@@ -1,11 +1,13 @@
 """Laws of builds and grading on a Ray cluster, on a real one of several nodes: the bytes of one process, whatever dies."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,19 +24,20 @@ from tiny_model import save_tiny_model
 
 from skillfactory.build import BuildConfig, BuildSummary, build
 from skillfactory.build.assemble import Words
-from skillfactory.build.directory import describe, settle
+from skillfactory.build.directory import Claim, describe, keep_some
 from skillfactory.build.released import Wanted
 from skillfactory.build.sources import UNIT_BYTES, RawSource, open_source
 from skillfactory.build.unit import Builder
 from skillfactory.cli import main
 from skillfactory.cluster.crew import AHEAD, DEATHS, RayCrew, hired
-from skillfactory.errors import InputError, SkillFactoryError
+from skillfactory.errors import InputError, RunLockedError, SkillFactoryError
 from skillfactory.grade import grade_file
 from skillfactory.layouts import Draw
 from skillfactory.machines import Workers
-from skillfactory.places import place
+from skillfactory.places import is_remote, make_folder, names, place, put, read
 from skillfactory.prompts import load_phrases
 from skillfactory.records import Grade, Question
+from skillfactory.tracefiles import TraceFiles
 
 LAYOUTS = ("*C_full", "paper")
 TWO = Workers("ray", actors=2)
@@ -182,7 +185,8 @@ def test_an_error_in_a_unit_is_that_of_one_process(
 def test_an_output_that_workers_do_not_see_is_an_error(inputs: dict[str, Path], tmp_path: Path) -> None:
     source = open_source([str(inputs["raw"])], Wanted())
     assert isinstance(source, RawSource)
-    builder = Builder(source, Draw.read(["*C"]), Words(load_phrases()), 0, tmp_path / "elsewhere")
+    claim = Claim(tmp_path / "elsewhere")
+    builder = Builder(source, Draw.read(["*C"]), Words(load_phrases()), 0, claim.drafts)
     with pytest.raises(InputError, match=r"elsewhere: not in sight of .*, which is to write there; all machines must find"):
         builder.unit(0)
     (tmp_path / "elsewhere").mkdir()
@@ -194,13 +198,98 @@ def test_an_output_that_workers_do_not_see_is_an_error(inputs: dict[str, Path], 
     for path in inputs["raw"].iterdir():
         path.rename(path.with_suffix(".parquet"))
     written = builder.unit(0).files
-    assert written == ["traces/part-00000.parquet"]
-    draft = tmp_path / "elsewhere" / "traces" / ".part-00001.parquet.gone-17.tmp"
-    draft.touch()
-    settle(tmp_path / "elsewhere", written, patience=0)
-    assert not draft.exists(), "a lost worker's draft stayed"
-    with pytest.raises(InputError, match=r"1 files that workers wrote are not in sight here, such as traces/part-00001"):
-        settle(tmp_path / "elsewhere", [*written, "traces/part-00001.parquet"], patience=0)
+    assert list(written) == ["traces/part-00000.parquet"]
+    claim.publish(written, patience=0)
+    with pytest.raises(InputError, match=r"what a worker wrote for traces/part-00000.parquet is not in sight here"):
+        claim.publish(written, patience=0)
+
+
+class Doubled:
+    """A crew in which each unit is done twice, by a worker that was taken for dead too; and again when the build is over."""
+
+    def each(self, work: Callable[[int], Any], units: int) -> Iterator[Any]:
+        self.again = [partial(work, unit) for unit in range(units)]
+        for unit in range(units):
+            done = work(unit)
+            work(unit)
+            yield done
+
+
+@pytest.mark.parametrize("where", ["", "file://"])
+def test_a_worker_that_wakes_up_changes_nothing(inputs: dict[str, Path], tmp_path: Path, where: str) -> None:
+    built(inputs["raw"], tmp_path / "alone", limit=50)
+    output = place(f"{where}{tmp_path / 'out'}")
+    config = BuildConfig(inputs=(str(inputs["raw"]),), output=output, layout=LAYOUTS, limit=50)
+    crew = Doubled()
+    build(config, crew=crew)
+    expected = files(tmp_path / "alone")
+    assert {".lock": b""} | files(tmp_path / "out") == expected
+    for unit in crew.again:
+        unit()
+    found = {name: text for name, text in files(tmp_path / "out").items() if not name.startswith(".drafts-")}
+    assert {".lock": b""} | found == expected
+    assert TraceFiles.open(output, ["trace_id"]).rows == 50
+    assert pq.read_table(tmp_path / "out" / "traces").num_rows == 50
+    build(config)
+    assert {".lock": b""} | files(tmp_path / "out") == expected, "drafts stayed"
+
+
+class Robbed:
+    """A crew that loses its directory to another process after so many units, which have been published."""
+
+    def __init__(self, output: Path, after: int) -> None:
+        self.output, self.after = output, after
+        self.theirs: dict[Path, bytes] = {}
+
+    def each(self, work: Callable[[int], Any], units: int) -> Iterator[Any]:
+        for unit in range(units):
+            if unit == self.after:
+                self.rob(unit)
+            yield work(unit)
+        if units == self.after:
+            self.rob(units)
+
+    def rob(self, published: int) -> None:
+        end = time.monotonic() + 20
+        while len(names(self.output / "traces")) < published and time.monotonic() < end:
+            time.sleep(0.01)
+        holder = json.dumps({"process": 99, "host": "far", "token": "another"}).encode()
+        theirs = {".holder-000002": holder, "build.json": b"{}", ".drafts-theirs/traces": b"draft"}
+        theirs |= {f"traces/part-{unit:05d}.parquet": b"%d" % unit for unit in range(UNITS + 1)}
+        self.theirs = {self.output / name: text for name, text in theirs.items()}
+        for path, text in self.theirs.items():
+            make_folder(path.parent)
+            put(path, text)
+
+
+@pytest.mark.parametrize("after", [1, UNITS - 1])
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_a_build_that_has_lost_its_directory_leaves_it_alone(
+    inputs: dict[str, Path], tmp_path: Path, scheme: str, after: int
+) -> None:
+    output = place(f"{scheme}://{tmp_path}/out")
+    assert is_remote(output)
+    crew = Robbed(output, after)
+    with pytest.raises(RunLockedError, match="another one has taken over its directory"):
+        build(BuildConfig(inputs=(str(inputs["raw"]),), output=output, layout=LAYOUTS), crew=crew)
+    assert crew.theirs
+    assert {path: read(path) for path in crew.theirs} == crew.theirs
+    drafts = [name for name in names(output) if name.startswith(".drafts-") and names(output / name)]
+    assert drafts == [".drafts-theirs"]
+
+
+def test_a_random_subset_is_not_drawn_in_a_directory_that_was_lost(inputs: dict[str, Path], tmp_path: Path) -> None:
+    built(inputs["raw"], tmp_path / "out")
+    before = files(tmp_path / "out")
+
+    def lost() -> None:
+        raise RunLockedError("lost")
+
+    for limit in (1, 50):
+        with pytest.raises(RunLockedError):
+            keep_some(Claim(tmp_path / "out", lost), limit, 0)
+        found = {name: text for name, text in files(tmp_path / "out").items() if not name.startswith(".drafts-")}
+        assert found == before
 
 
 def late(job: int) -> int:
@@ -234,6 +323,22 @@ def test_a_job_that_kills_its_workers_stops_the_work(cluster: Cluster) -> None:
         found += RayCrew(TWO).each(deadly, 20)
     with pytest.raises(SkillFactoryError, match=r"no machine of the cluster had room for a worker of 3 cores for 0.1 s"):
         found += RayCrew(Workers("ray", actor_cpus=3), patience=0.1).each(deadly, 20)
+
+
+def deadly_late(job: tuple[str, float]) -> str:
+    """Kills its process after so many seconds, once."""
+    mark, seconds = Path(job[0]), job[1]
+    if not mark.exists():
+        mark.touch()
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mark.name
+
+
+def test_the_wait_for_room_begins_when_the_last_worker_dies(cluster: Cluster, tmp_path: Path) -> None:
+    patience = 5.0
+    crew = RayCrew(Workers("ray", actors=1), patience)
+    assert list(crew.map(deadly_late, [(str(tmp_path / "mark"), patience + 0.5)])) == ["mark"]
 
 
 class Deadly(Sevens):

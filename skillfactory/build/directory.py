@@ -1,13 +1,13 @@
 """A directory of traces: who may write into it, what it says of itself, and a random subset of it."""
 
 import json
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -16,29 +16,70 @@ from filelock import FileLock, Timeout
 from skillfactory import __version__
 from skillfactory.errors import InputError, RunLockedError
 from skillfactory.holding import held
-from skillfactory.places import drafted, files, is_remote, make_folder, names, parquet, put, read, remove
+from skillfactory.places import drafted, files, is_remote, make_folder, move, names, parquet, put, read, remove, remove_folder
 from skillfactory.records import Drop
 from skillfactory.seeds import derive
 from skillfactory.traces import DROPS, SCHEMA, DropWriter, open_writer
 
 _LOCK = ".lock"
-_LOCKS = (_LOCK, ".holder-")  # what says who is at work here
+_DRAFTS = ".drafts-"
+_HIDDEN = (_LOCK, ".holder-", _DRAFTS)  # what says who is at work here, and what none of them has published
 _PATIENCE = 120  # seconds until a file that another machine wrote is in sight here; folders shared by NFS take up to 60
 _TABLES = {"traces": SCHEMA, "drops": DROPS}
 
 
-@contextmanager
-def claim(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Callable[[], None]]:
-    """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there.
+class Claim:
+    """A directory that this build has for itself.
 
-    What it gives is to be called at the end: RunLockedError if another process has taken over, as can happen elsewhere.
+    Who makes its files writes drafts, each under a name of its own, in a folder of this build's own that nobody reads. So a
+    worker that was taken for dead, or whose build is over, changes nothing.
     """
+
+    def __init__(self, directory: Path, check: Callable[[], None] = lambda: None) -> None:
+        """`check` raises RunLockedError if the directory has become another build's."""
+        self.directory, self.check = directory, check
+        self.drafts = directory / f"{_DRAFTS}{uuid4().hex}"
+
+    def publish(self, drafts: Mapping[str, str], patience: float = _PATIENCE) -> None:
+        """Moves drafts, by their names, to names in the directory; InputError if one doesn't come into sight."""
+        deadline = time.monotonic() + patience
+        for name, draft in drafts.items():
+            while True:
+                self.check()
+                try:
+                    move(self.drafts / draft, self.directory / name)
+                    break
+                except FileNotFoundError as error:
+                    if time.monotonic() > deadline:
+                        raise InputError(
+                            f"{self.directory}: what a worker wrote for {name} is not in sight here; the output must be a "
+                            "folder that all machines share, or a URL"
+                        ) from error
+                time.sleep(1)
+
+    def clear(self) -> None:
+        """Removes the tables that have been published."""
+        self.check()
+        for name in _TABLES:
+            remove_folder(self.directory / name)
+
+
+@contextmanager
+def claimed(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Claim]:
+    """Holds `directory` for a build with `settings`, emptied of an earlier one; InputError if something else stands there."""
     _check(directory, settings, overwrite)
-    with held(directory) if is_remote(directory) else _locked(directory) as check:
+    with held(directory, asked=True) if is_remote(directory) else _locked(directory) as check:
         _check(directory, settings, overwrite)
         describe(directory, settings, None)
-        clear(directory)
-        yield check
+        claim = Claim(directory, check)
+        claim.clear()
+        for name in names(directory):
+            if name.startswith(_DRAFTS):
+                remove_folder(directory / name)
+        try:
+            yield claim
+        finally:
+            remove_folder(claim.drafts)
 
 
 @contextmanager
@@ -68,39 +109,8 @@ def _check(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> Non
                 f"{directory}: holds a build with other settings ({', '.join(changed)}); "
                 "choose another --output or add --overwrite"
             )
-    elif [name for name in names(directory) if not name.startswith(_LOCKS)]:
+    elif [name for name in names(directory) if not name.startswith(_HIDDEN)]:
         raise InputError(f"{directory}: not empty, and no build.json says that a build wrote it; choose another --output")
-
-
-def clear(directory: Path) -> None:
-    """Removes the tables of an earlier build."""
-    for name in _TABLES:
-        empty(directory / name)
-
-
-def empty(folder: Path) -> None:
-    """Removes a folder of files."""
-    if not is_remote(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    for name in names(folder):
-        remove(folder / name)
-
-
-def settle(directory: Path, written: Sequence[str], patience: float = _PATIENCE) -> None:
-    """Removes the drafts of workers that were lost; InputError if a file that one has `written` doesn't come into sight."""
-    deadline = time.monotonic() + patience
-    while missing := {*written} - {f"{table}/{name}" for table in _TABLES for name in names(directory / table)}:
-        if time.monotonic() > deadline:
-            raise InputError(
-                f"{directory}: {len(missing)} files that workers wrote are not in sight here, such as {min(missing)}; "
-                "the output must be a folder that all machines share, or a URL"
-            )
-        time.sleep(1)
-    for table in _TABLES:
-        for name in names(directory / table):
-            if f"{table}/{name}" not in written:
-                remove(directory / table / name)
 
 
 def describe(directory: Path, settings: Mapping[str, Any], summary: Mapping[str, Any] | None) -> None:
@@ -142,9 +152,9 @@ def _card(directory: Path, settings: Mapping[str, Any], summary: Mapping[str, An
     )
 
 
-def keep_some(directory: Path, limit: int, seed: int) -> Counter[str]:
+def keep_some(claim: Claim, limit: int, seed: int) -> Counter[str]:
     """Keeps `limit` traces, drawn at random by their ids, and gives back how many of each layout went."""
-    parts = files(directory / "traces", "*.parquet")
+    parts = files(claim.directory / "traces", "*.parquet")
     ranks = [_ranks(part, seed) for part in parts]
     every = np.concatenate(ranks) if ranks else np.array([], np.uint64)
     if len(every) <= limit:
@@ -152,12 +162,14 @@ def keep_some(directory: Path, limit: int, seed: int) -> Counter[str]:
     last = np.partition(every, limit - 1)[limit - 1]
     lost: Counter[str] = Counter()
     for number, (part, rank) in enumerate(zip(parts, ranks, strict=True)):
-        gone = _filter(part, rank <= last)
+        gone = _filter(claim, part, rank <= last)
         lost.update(layout for _, layout in gone)
-        drops = DropWriter(directory / "drops" / f"limit-{number:05d}.parquet")
+        name = f"limit-{number:05d}.parquet"
+        drops = DropWriter(claim.drafts / name)
         for trace_id, _ in gone:
             drops.add(Drop("limit", trace_id, "over_limit"))
-        drops.close()
+        if drops.close():
+            claim.publish({f"drops/{name}": name})
     return lost
 
 
@@ -167,16 +179,17 @@ def _ranks(part: Path, seed: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
     return np.array([derive(seed, "limit", trace_id) for trace_id in ids], np.uint64)
 
 
-def _filter(part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tuple[str, str]]:
+def _filter(claim: Claim, part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tuple[str, str]]:
     """Rewrites a part without the traces that aren't kept; gives back their ids and layouts."""
     gone: list[tuple[str, str]] = []
     if not kept.any():
         with parquet(part) as file:
             table = file.read(["trace_id", "layout"])
+        claim.check()
         remove(part)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     start = 0
-    with parquet(part) as file, drafted(part) as draft, open_writer(draft, file.schema_arrow) as writer:
+    with parquet(part) as file, drafted(claim.drafts / part.name) as draft, open_writer(draft, file.schema_arrow) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             mask = pa.array(kept[start : start + len(table)])
@@ -184,4 +197,5 @@ def _filter(part: Path, kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[tup
             out = table.filter(pa.compute.invert(mask)).select(["trace_id", "layout"])
             gone += zip(*(column.to_pylist() for column in out.columns), strict=True)
             writer.write_table(table.filter(mask))
+    claim.publish({f"traces/{part.name}": part.name})
     return gone

@@ -1,5 +1,7 @@
 """The course of a build: source, units, counts, card."""
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -9,7 +11,7 @@ import numpy as np
 
 from skillfactory.build import BuildConfig, BuildSummary
 from skillfactory.build.assemble import Words
-from skillfactory.build.directory import claim, clear, describe, empty, keep_some, settle
+from skillfactory.build.directory import Claim, claimed, describe, keep_some
 from skillfactory.build.parallel import Crew
 from skillfactory.build.released import Wanted
 from skillfactory.build.sources import RawSource, RunSource, Source, Unordered, open_source
@@ -18,10 +20,12 @@ from skillfactory.config import dump
 from skillfactory.curate import sources
 from skillfactory.funnel import Funnel
 from skillfactory.layouts import Draw
-from skillfactory.places import is_remote
+from skillfactory.places import is_remote, remove_folder
 from skillfactory.progress import Progress
 from skillfactory.prompts import load_phrases
 from skillfactory.seeds import digest
+
+_PUBLISHERS = 8  # parts that are published at a time: a store takes a second to copy one
 
 
 def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
@@ -32,12 +36,12 @@ def run(config: BuildConfig, crew: Crew, progress: Progress) -> BuildSummary:
     source = open_source(config.inputs, Wanted(config.columns, frozenset(config.variants), reflected))
     config, notes = _as_curated(config, source)
     settings = _settings(config)
-    with claim(config.output, settings, config.overwrite) as check:
-        counts = _build(source, config, crew, progress)
+    with claimed(config.output, settings, config.overwrite) as claim:
+        counts = _build(source, config, claim, crew, progress)
         for layout in _draw(config).layouts:
             counts.traces.setdefault(layout.name, 0)
         summary = _summary(config, counts, notes)
-        check()
+        claim.check()
         describe(config.output, settings, summary.to_dict())
     return summary
 
@@ -58,26 +62,26 @@ def _draw(config: BuildConfig) -> Draw:
     return Draw.read(config.layout or ("paper",), config.max_attempts, config.repeats, config.unique_variants)
 
 
-def _build(source: Source | Unordered, config: BuildConfig, crew: Crew, progress: Progress) -> Counts:
+def _build(source: Source | Unordered, config: BuildConfig, claim: Claim, crew: Crew, progress: Progress) -> Counts:
     """Builds every unit, regrouped rows if need be, and keeps as many traces as are wanted."""
     near = is_remote(config.output) and config.machines.on is None  # no other machine needs what is regrouped
-    scratch = Path(mkdtemp(prefix="skillfactory-")) if near else config.output / ".scratch"
+    scratch = Path(mkdtemp(prefix="skillfactory-")) if near else claim.drafts
     try:
         if isinstance(source, Unordered):
             progress.begin("regroup", "rows")
             source = source.regroup(scratch)
         try:
-            counts = _run(source, config, crew, progress)
+            counts = _run(source, config, claim, crew, progress)
         except ScatteredError:
             assert isinstance(source, RawSource)  # a run has each question once
             progress.begin("regroup", "rows")
             source = source.regroup(scratch)
-            counts = _run(source, config, crew, progress)
+            counts = _run(source, config, claim, crew, progress)
     finally:
-        empty(scratch)
+        remove_folder(scratch)
         progress.end()
     if config.limit is not None:
-        gone = keep_some(config.output, config.limit, config.seed or 0)
+        gone = keep_some(claim, config.limit, config.seed or 0)
         counts.traces.subtract(gone)
         counts.lost_traces["over_limit"] += gone.total()
         counts.lost_by_layout += gone
@@ -118,19 +122,25 @@ def _summary(config: BuildConfig, counts: Counts, notes: tuple[str, ...]) -> Bui
     return BuildSummary(config.output, funnels, sum(map(len, counts.ids)), counts.traces, counts.lost_by_layout, notes)
 
 
-def _run(source: Source, config: BuildConfig, crew: Crew, progress: Progress) -> Counts:
-    """Builds every unit."""
-    clear(config.output)
+def _run(source: Source, config: BuildConfig, claim: Claim, crew: Crew, progress: Progress) -> Counts:
+    """Builds every unit, and publishes its parts once it is known to be done."""
+    claim.clear()
     total = sum(source.size(unit) for unit in range(source.units))
     progress.begin("build", "attempts", total)
     counts = Counts()
     words = Words(load_phrases(config.phrases))
-    builder = Builder(source, _draw(config), words, config.seed or 0, config.output, config.tokenizer, config.max_tokens)
-    for done in crew.each(builder.unit, source.units):
-        counts.add(done)
-        progress.advance(done.attempts + done.lost_attempts.total(), f"{counts.traces.total():,} traces")
+    builder = Builder(source, _draw(config), words, config.seed or 0, claim.drafts, config.tokenizer, config.max_tokens)
+    publishing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_PUBLISHERS) as publishers:
+        for done in crew.each(builder.unit, source.units):
+            publishing.append(publishers.submit(claim.publish, done.files))
+            counts.add(done)
+            progress.advance(done.attempts + done.lost_attempts.total(), f"{counts.traces.total():,} traces")
+            if len(publishing) > _PUBLISHERS:
+                publishing.popleft().result()
+        for each in publishing:
+            each.result()
     ids = np.concatenate(counts.ids) if counts.ids else np.array([], np.uint64)
     if len(np.unique(ids)) < len(ids):
         raise ScatteredError
-    settle(config.output, counts.files)
     return counts

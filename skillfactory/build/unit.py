@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Counts:
     lost_by_layout: Counter[str] = field(default_factory=Counter)
     variants: set[str] = field(default_factory=set)
     ids: list[np.ndarray] = field(default_factory=list)  # a hash of every question, 8 bytes each
-    files: list[str] = field(default_factory=list)  # written, by their names in the output
+    files: dict[str, str] = field(default_factory=dict)  # of one unit: names in the output → names among the drafts
 
     def add(self, other: "Counts") -> None:
         self.attempts += other.attempts
@@ -46,7 +47,6 @@ class Counts:
         self.lost_by_layout += other.lost_by_layout
         self.variants |= other.variants
         self.ids += other.ids
-        self.files += other.files
 
 
 def _layout_of(drop: Drop, pool: FullPool) -> str:
@@ -78,7 +78,7 @@ class Builder:
     draw: Draw
     words: Words
     seed: int
-    output: Path
+    drafts: Path  # in the output
     tokenizer: str | None = None
     max_tokens: int | None = None
     _counter: TokenCounter | None = None
@@ -87,9 +87,9 @@ class Builder:
         return self.__dict__ | {"_counter": None}  # a tokenizer is loaded where it is used
 
     def unit(self, number: int) -> Counts:
-        """Builds a unit and writes its part files; gives back its counts. InputError where input or output aren't in sight."""
-        if not (self.output / "build.json").is_file():
-            raise InputError(f"{self.output}: not in sight of {platform.node()}, which is to write there{_SHARED}")
+        """Drafts a unit's part files and gives back its counts. InputError where input or output aren't in sight."""
+        if not (self.drafts.parent / "build.json").is_file():
+            raise InputError(f"{self.drafts.parent}: not in sight of {platform.node()}, which is to write there{_SHARED}")
         try:
             with _no_collection():
                 return self._unit(number)
@@ -100,9 +100,10 @@ class Builder:
         counts = Counts()
         ids: dict[int, None] = {}
         part = f"part-{number:05d}.parquet"
-        drops = DropWriter(self.output / "drops" / part)
+        draft = f"{uuid4().hex}-{part}"  # nobody else's: who was taken for dead may be at the same unit
+        drops = DropWriter(self.drafts / f"drops-{draft}")
         shown = any(layout.skills for layout in self.draw.layouts)
-        writer = TraceWriter(self.output / "traces" / part, WITH_SKILLS if shown else SCHEMA)
+        writer = TraceWriter(self.drafts / f"traces-{draft}", WITH_SKILLS if shown else SCHEMA)
         random = rng(self.seed, "shuffle", number)
         for pool in self.source.pools(number):
             if isinstance(pool, Drop):
@@ -126,7 +127,9 @@ class Builder:
                     if writer.size > _FLUSH:
                         writer.flush(random)
         writer.flush(random)
-        counts.files += [f"traces/{part}"] * writer.close() + [f"drops/{part}"] * drops.close()
+        for table, written in ("traces", writer.close()), ("drops", drops.close()):
+            if written:
+                counts.files[f"{table}/{part}"] = f"{table}-{draft}"
         counts.ids.append(np.array(list(ids), np.uint64))
         return counts
 

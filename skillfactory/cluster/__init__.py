@@ -27,14 +27,27 @@ def connected(machines: Workers) -> Iterator[None]:
             ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         else:
             ray.init(machines.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise ConfigError(
-            f"no Ray cluster answers at '{machines.address}': {error}; begin one with `ray start --head`"
+            f"no Ray cluster answers at '{machines.address}': {error}; begin one with `ray start --head`, or give "
+            "the token that it asks for, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def deaths() -> tuple[type[Exception], ...]:
+    """What Ray raises in place of a result whose worker was lost."""
+    known = require("ray", "ray").exceptions
+    return (
+        known.RayActorError,
+        known.NodeDiedError,
+        known.WorkerCrashedError,
+        known.ObjectLostError,
+        known.OutOfMemoryError,
+    )
 
 
 def _reach(address: str | None) -> None:

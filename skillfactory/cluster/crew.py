@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
 
 from skillfactory.build.parallel import portable
-from skillfactory.cluster import connected
+from skillfactory.cluster import connected, deaths
 from skillfactory.cluster.surroundings import Surroundings, packed, unpacked
 from skillfactory.errors import SkillFactoryError, require
 from skillfactory.machines import Workers
@@ -145,8 +145,6 @@ class _Round(Generic[J, R]):
     def _await(self) -> None:
         """Waits for the next sign of life or death from a worker."""
         owed = {sign: worker for worker, held in self._held.items() for sign in held}
-        if self._held:
-            self._alone = time.monotonic()
         left = None if self._held else max(0.0, self._alone + self._patience - time.monotonic())
         signs, _ = self._ray.wait([*owed, *self._starting], num_returns=1, timeout=left)
         if not signs:
@@ -156,10 +154,9 @@ class _Round(Generic[J, R]):
             )
         sign = signs[0]
         worker = owed[sign] if sign in owed else self._starting.pop(sign)
-        known = self._ray.exceptions
         try:
             result = self._ray.get(sign)
-        except (known.RayActorError, known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError) as error:
+        except deaths() as error:
             self._lose(worker, error)
             return
         if sign in owed:
@@ -171,7 +168,10 @@ class _Round(Generic[J, R]):
 
     def _lose(self, worker: Any, error: Exception) -> None:
         """Takes back what a lost worker held. The job that it was at counts its deaths."""
-        held = list(self._held.pop(worker, {}).values())
+        held: list[tuple[int, J]] = []
+        if worker in self._held:
+            held += self._held.pop(worker).values()
+            self._alone = time.monotonic()
         self._ray.kill(worker)
         self._waiting = deque(sorted([*held, *self._waiting], key=lambda job: job[0]))
         at = held[0][0] if held else -1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
 from skillfactory.blocks import BLOCK, Portion, Tally
-from skillfactory.cluster import connected
+from skillfactory.cluster import connected, deaths
 from skillfactory.cluster.surroundings import Surroundings, packed
 from skillfactory.cluster.worker import Report, Told, actor
 from skillfactory.curate import Generation
@@ -188,16 +188,13 @@ class Workforce(Generic[Item, T]):
     def _heed(self, sign: Any) -> None:
         """Does what is to be done after a sign of life, or of death."""
         hand, what, number = self._signs.pop(sign)
-        known = self._ray.exceptions
         try:
             said = self._ray.get(sign)
-        except known.RayTaskError as error:
+        except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, SkillFactoryError):
                 raise error.cause from None
             raise
-        except (
-            known.RayActorError, known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError, known.OutOfMemoryError
-        ) as error:  # fmt: skip
+        except deaths() as error:
             self._lose(hand, error)
             return
         if isinstance(said, Report):
