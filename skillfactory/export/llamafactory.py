@@ -108,8 +108,8 @@ training. Without the key `template`, LLaMA-Factory takes the chat template of t
 `cutoff_len` without a word: such a row loses its answer and its end token. {promise}
 {warnings}
 {trains(config, "`model_name_or_path` in `sft.yaml`")} Each training begins anew and writes over the model of an
-earlier one in `model`, whose checkpoints of other steps stay: left to itself, LLaMA-Factory would go on from those, even of other
-rows.
+earlier one in `model`, whose checkpoints of other steps stay: left to itself, LLaMA-Factory would go on from those,
+even of other rows.
 
 - On a CPU add `use_cpu: true` to `sft.yaml` (the package's torchaudio must be one for CPUs).
 - Over several GPUs with DeepSpeed: `pip install deepspeed` and add `deepspeed: deepspeed.json` (ZeRO stage 3).
