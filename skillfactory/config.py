@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from skillfactory.errors import ConfigError, InputError, unknown
+from skillfactory.places import address, is_url
 from skillfactory.values import bare, came, choices, coerce, describe, is_many, is_mapping, shown
 
 C = TypeVar("C")
@@ -279,7 +280,10 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return value if value is None or type(value) in (str, int, float, bool) else str(value)  # names and places
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    text = str(value)  # the member of an enumeration, or a place
+    return address(value) if is_url(text) and not isinstance(value, str) else text
 
 
 class _TextLoader(yaml.BaseLoader):

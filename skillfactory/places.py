@@ -6,6 +6,7 @@ any offset. A file elsewhere can't be added to.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ _OWN_ERRORS = {  # of file systems whose failures aren't all OSErrors
     "azure.core.exceptions": "AzureError",
     "aiohttp.client_exceptions": "ClientError",
 }
+_SECRET = re.compile(r"://(?!arn:)[^/@:]*:(?!\d+/)[^@]*@(?:[^/]*@)?")  # user:password@, or key:secret@ with a / in it
 
 
 def is_url(value: object) -> bool:
@@ -42,12 +44,17 @@ def is_url(value: object) -> bool:
 def place(text: str) -> Path:
     """The place that a path or a URL names; ConfigError if no place can be named so, or the package for URLs is missing.
 
-    That of the URL's own file system is missed when the place is first used.
+    That of the URL's own file system is missed when the place is first used. A URL with a password is refused, too.
     """
     if not is_url(text):
         return Path(text)
-    url = require("upath", "cloud").UPath
     protocol = text.partition("://")[0]
+    if protocol != "github" and _SECRET.search(text):  # there it is ORGANISATION:REPOSITORY@REVISION
+        raise ConfigError(
+            f"{_SECRET.sub('://…@', text)}: a URL with a password or a key would stand in messages and files, so none is "
+            "taken; give it in the settings or the environment of the file system, such as AWS_SECRET_ACCESS_KEY (docs/runs.md)"
+        )
+    url = require("upath", "cloud").UPath
     fresh = {"use_listings_cache": False} if protocol in _OBJECTS else {}  # other processes write too
     try:
         return cast(Path, url(text, **fresh))
@@ -58,6 +65,21 @@ def place(text: str) -> Path:
 def is_remote(path: Path) -> bool:
     """Whether a place is not on this machine's own file system."""
     return not isinstance(path, Path)
+
+
+def address(path: Path) -> str:
+    """The text that leads back to a place; that of a URL's own object lacks the host, the user or the account."""
+    if not is_remote(path):
+        return str(path)
+    options, key, protocol = cast(Any, path).storage_options, _key(path), _protocol(path)
+    if options.get("account_name"):
+        container, _, name = key.partition("/")
+        return f"{protocol}://{container}@{options['account_name']}.dfs.core.windows.net/{name}"
+    if not options.get("host"):
+        return str(path)
+    user = f"{options['username']}@" if options.get("username") else ""
+    port = f":{options['port']}" if options.get("port") else ""
+    return f"{protocol}://{user}{options['host']}{port}{key}"
 
 
 def opened(path: Path) -> BinaryIO:
@@ -108,6 +130,16 @@ def names(folder: Path) -> list[str]:
 def files(folder: Path, pattern: str) -> list[Path]:
     """What a folder holds under names like `pattern`, in order of the names; [] if there is no such folder."""
     return [folder / name for name in names(folder) if fnmatchcase(name, pattern)]
+
+
+def below(folder: Path) -> list[Path]:
+    """All files in a folder and in those below it, in order; [] if there is no such folder."""
+    if is_remote(folder):
+        root = _key(folder).rstrip("/")
+        found = [folder / key.removeprefix(f"{root}/") for key in _store(folder).find(root)]
+    else:
+        found = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: path.parts)
 
 
 def make_folder(folder: Path) -> None:
@@ -263,8 +295,8 @@ def reaching(folder: Path) -> Iterator[None]:
 def unreachable(folder: Path, error: BaseException) -> InputError:
     """The error that says how a file system elsewhere failed."""
     return InputError(
-        f"{folder}: can't be read or written ({type(error).__name__}: {error}); address and credentials come from the settings "
-        "and the environment of its file system"
+        f"{address(folder)}: can't be read or written ({type(error).__name__}: {error}); address and credentials come from the "
+        "settings and the environment of its file system"
     )
 
 
@@ -298,7 +330,7 @@ def _store(path: Path) -> Any:
     try:
         return cast(Any, path).fs
     except ImportError as error:
-        raise ConfigError(f"{path}: the package for {_protocol(path)}:// is missing: {error}") from error
+        raise ConfigError(f"{address(path)}: the package for {_protocol(path)}:// is missing: {error}") from error
 
 
 def _key(path: Path) -> str:

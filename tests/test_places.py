@@ -24,6 +24,7 @@ from skillfactory.holding import held
 from skillfactory.ledger import Ledger
 from skillfactory.pieces import Pieces
 from skillfactory.places import (
+    below,
     files,
     footer,
     is_remote,
@@ -120,6 +121,8 @@ def test_listing_is_sorted_and_a_missing_folder_is_empty(folder: Path) -> None:
     for _ in range(2):
         remove(folder / "table" / "part-2.parquet")
     assert names(folder / "table") == ["part-1.txt", "part-10.parquet"]
+    assert below(folder) == [folder / "table" / name for name in names(folder / "table")]
+    assert below(folder / "none") == []
 
 
 def test_parquet_is_read_and_its_footer_alone(folder: Path) -> None:

@@ -11,9 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec import register_implementation  # type: ignore[import-untyped]
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+from fsspec.utils import infer_storage_options  # type: ignore[import-untyped]
+from rawdata import raw_rows
 
 from skillfactory.audit import AuditConfig, audit
 from skillfactory.build import BuildConfig, build
@@ -24,7 +30,7 @@ from skillfactory.evaluate import Answering, EvaluateConfig
 from skillfactory.evaluation import evaluate
 from skillfactory.export import export
 from skillfactory.export.target import ExportConfig
-from skillfactory.places import files, is_remote, names, opened, place
+from skillfactory.places import address, files, is_remote, make_folder, names, opened, parquet, place, replacing
 
 HERE = Path(__file__).parent
 ENGINE = ["--engine", "scripted", "--engine-option", "answer=solver:noted"]
@@ -213,3 +219,80 @@ def test_a_changed_setting_elsewhere_serves_what_is_stored_and_keeps_what_no_lon
         assert 0 < more.new_texts < first.new_texts
         assert curate(config).new_texts == 0, "what went out of use was kept"
     same(tmp_path / "run", base / "run")
+
+
+class Hosted(MemoryFileSystem):  # type: ignore[misc]
+    """A store in memory that belongs to a host, as those of HDFS and FTP do: without its name nothing is found."""
+
+    protocol = "hosted"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def __init__(self, host: str, port: int, **options: Any) -> None:
+        super().__init__(**options)
+        assert (host, port) == ("far", 8020)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        found: str = infer_storage_options(path)["path"]
+        return f"/{found.strip('/')}"
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        found = infer_storage_options(path)
+        return {name: found[name] for name in ("host", "port") if name in found}
+
+
+@pytest.mark.filterwarnings("ignore:UPath 'hosted' filesystem")
+@pytest.mark.parametrize("order", ["together", "scattered"])
+def test_a_url_keeps_its_host_on_the_way_through_a_build(tmp_path: Path, order: str) -> None:
+    register_implementation("hosted", Hosted, clobber=True)
+    url = f"hosted://far:8020/{order}"
+    rows = raw_rows(30, samples=4)
+    rows += [{**rows[0], "question": ""}] if order == "together" else rows[:3]  # a row is dropped, or must be regrouped
+    for folder in (place(url), tmp_path):
+        make_folder(folder / "raw")
+        with replacing(folder / "raw" / "rows.parquet") as file:
+            pq.write_table(pa.Table.from_pylist(rows), file)
+        build(BuildConfig((address(folder / "raw"),), folder / "traces", layout=("*C_full",), max_attempts=3))
+    there = place(url) / "traces"
+    assert contents(tmp_path / "traces").keys() == contents(there).keys()
+    assert (there / "traces" / "part-00000.parquet").read_bytes() == (
+        tmp_path / "traces/traces/part-00000.parquet"
+    ).read_bytes()
+    dropped = [row["subject_id"] for row in read_drops(there) if row["stage"] == "rows"]
+    assert dropped == ([f"{url}/raw/rows.parquet:{len(rows) - 1}"] if order == "together" else [])
+    assert json.loads((there / "build.json").read_text("utf-8"))["settings"]["inputs"] == [f"{url}/raw"]
+
+
+def read_drops(traces: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for part in files(traces / "drops", "*.parquet"):
+        with parquet(part) as table:
+            found += table.read().to_pylist()
+    return found
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://alice:pw@h/x", "s3://key:pw/pw@bucket/x", "s3://key:pw@bucket/x", "sftp://a:p@w@h:22/x"]
+)
+def test_a_url_with_a_password_is_refused_and_not_told(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", url, *BUILD, "--output", str(tmp_path / "traces")]) == 2
+    said = capsys.readouterr().err
+    assert "a URL with a password or a key would stand in messages and files" in said
+    assert "pw" not in said
+    assert not (tmp_path / "traces").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://alice@far:2121/x", "sftp://bob@far/x", "hdfs://nn:8020/x", "smb://far/share/x", "s3://bucket/x", "file:///tmp/x",
+        "abfs://c@acc.dfs.core.windows.net/x", "gs://bucket/a:b@c", "hdfs://nn:8020/a@b",
+        "s3://arn:aws:s3:us-west-2:1:accesspoint/a@b",
+    ],
+)  # fmt: skip
+def test_the_address_of_a_place_leads_back_to_it(url: str) -> None:
+    inside = place(url) / "run"
+    assert place(address(inside)) == inside
+    assert address(inside) == f"{url}/run"

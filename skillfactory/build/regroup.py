@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from skillfactory.build.columns import decoded
 from skillfactory.build.released import FLAW, WHERE, Batch, Columns, RawReader, Wanted, question_id
 from skillfactory.errors import InputError
-from skillfactory.places import drafted, is_remote, make_folder
+from skillfactory.places import address, drafted, is_remote, make_folder
 
 PARTITION_BYTES = 32 << 20
 _ROWS = 2000  # held at a time
@@ -70,13 +70,14 @@ def json_rows(paths: Sequence[Path], wanted: Wanted) -> Iterator[dict[str, Any]]
         rows = _objects(path)
         head = list(islice(rows, _HEAD))
         names = list(dict.fromkeys(name for _, row in head for name in row or ()))
-        columns = Columns.find(names, wanted, str(path))
+        columns = Columns.find(names, wanted, address(path))
         for where, row in chain(head, rows):
             yield {WHERE: where, FLAW: "bad_json"} if row is None else _typed(row, columns) | {WHERE: where}
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Where each line stands, and its object, None if it is none."""
+    where = address(path)
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines):
             if not line.strip():
@@ -85,7 +86,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 row = None
-            yield f"{path}:{number}", row if isinstance(row, dict) else None
+            yield f"{where}:{number}", row if isinstance(row, dict) else None
 
 
 def _typed(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _whole(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[str]:
+def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[Path]:
     """The paths of scratch Parquet files that hold `rows` (about `size` bytes of them), each question's together.
 
     If `scratch` is elsewhere, the partitions stay on this machine, in its folder for temporary files, until they are sorted.
@@ -127,9 +128,9 @@ def regroup(rows: Iterable[dict[str, Any]], size: int, scratch: Path) -> list[st
         raise InputError(f"{size >> 30} GiB of rows in no order are too much to regroup; sort them by question first")
     make_folder(scratch)
     if not is_remote(scratch):
-        return [str(_sorted(path, scratch)) for path in _partitions(rows, count, scratch)]
+        return [_sorted(path, scratch) for path in _partitions(rows, count, scratch)]
     with TemporaryDirectory(prefix="skillfactory-") as local:
-        return [str(_sorted(path, scratch)) for path in _partitions(rows, count, Path(local))]
+        return [_sorted(path, scratch) for path in _partitions(rows, count, Path(local))]
 
 
 def _partitions(rows: Iterable[dict[str, Any]], count: int, folder: Path) -> list[Path]:

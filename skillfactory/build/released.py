@@ -7,6 +7,7 @@ with its reason; a missing column is an error that names the columns found.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from skillfactory.errors import InputError
 from skillfactory.layouts import Fit
 from skillfactory.markup import final_answer, verdict
 from skillfactory.patterns import Want
-from skillfactory.places import is_remote, opened, parquet, place
+from skillfactory.places import address, is_remote, opened, parquet
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import digest
 
@@ -205,22 +206,22 @@ def question_id(key: Key) -> str:
 class RowGroup:
     """A row group of a Parquet file of the input, which is one sequence of row groups over all files."""
 
-    path: str
+    path: Path
     index: int
     rows: int
     size: int  # bytes, uncompressed
 
 
-def row_groups(paths: Sequence[str], wanted: Wanted) -> list[RowGroup]:
+def row_groups(paths: Sequence[Path], wanted: Wanted) -> list[RowGroup]:
     """The row groups of Parquet files in the order of the files; InputError if one lacks a column."""
     groups = []
     for path in paths:
         try:
-            with parquet(place(path)) as file:
+            with parquet(path) as file:
                 names, meta = file.schema_arrow.names, file.metadata
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: not a readable Parquet file ({error})") from error
-        Columns.find(names, wanted, path)
+            raise InputError(f"{address(path)}: not a readable Parquet file ({error})") from error
+        Columns.find(names, wanted, address(path))
         found = (meta.row_group(k) for k in range(meta.num_row_groups))
         groups += [RowGroup(path, k, group.num_rows, group.total_byte_size) for k, group in enumerate(found) if group.num_rows]
     return groups
@@ -231,7 +232,7 @@ class RawReader:
 
     def __init__(self, groups: Sequence[RowGroup], wanted: Wanted) -> None:
         self.groups, self.wanted = groups, wanted
-        self._open: tuple[str, pq.ParquetFile, Columns] | None = None
+        self._open: tuple[Path, pq.ParquetFile, Columns] | None = None
 
     def pools(self, start: int, stop: int) -> Iterator[RawPool | Drop]:
         """A pool for every question that begins in row groups `start` to `stop`, and a drop for every row that can't be used.
@@ -275,11 +276,10 @@ class RawReader:
             else:
                 yield Drop("rows", batch.origin(row), flaw)
 
-    def _file(self, path: str) -> tuple[pq.ParquetFile, Columns]:
+    def _file(self, path: Path) -> tuple[pq.ParquetFile, Columns]:
         if self._open is None or self._open[0] != path:
-            where = place(path)
-            file = pq.ParquetFile(opened(where) if is_remote(where) else where)
-            self._open = path, file, Columns.find(file.schema_arrow.names, self.wanted, path)
+            file = pq.ParquetFile(opened(path) if is_remote(path) else path)
+            self._open = path, file, Columns.find(file.schema_arrow.names, self.wanted, address(path))
         return self._open[1:]
 
     def batches(self, g: int) -> Iterator[Batch]:
@@ -289,7 +289,7 @@ class RawReader:
         names = [*columns.names(), *(name for name in (WHERE, FLAW) if name in file.schema_arrow.names)]
         size = max(64, min(4096, group.rows * BATCH_BYTES // max(1, group.size)))
         for batch in file.iter_batches(size, row_groups=[group.index], columns=names, use_threads=False):
-            yield Batch(batch, columns, group.path, first)
+            yield Batch(batch, columns, address(group.path), first)
             first += batch.num_rows
 
     def _last_key(self, g: int) -> Key:
@@ -297,5 +297,5 @@ class RawReader:
         file, columns = self._file(group.path)
         names = [name for name in (columns.question, columns.answer) if name]
         table = file.read_row_group(group.index, columns=names, use_threads=False).slice(group.rows - 1)
-        last = [decoded(labels(table.column(name).combine_chunks(), group.path)[0]) for name in names]
+        last = [decoded(labels(table.column(name).combine_chunks(), address(group.path))[0]) for name in names]
         return last[0], last[1] if len(last) > 1 else None

@@ -15,7 +15,7 @@ from skillfactory.deck import defect, flaw
 from skillfactory.errors import InputError, require
 from skillfactory.layouts import Fit
 from skillfactory.patterns import Want
-from skillfactory.places import files, footer, is_url, names, parquet, place, reaching
+from skillfactory.places import address, below, files, footer, is_url, names, parquet, place, reaching
 from skillfactory.records import Attempt, Check, Drop, Reflection, Stop, Verdict
 from skillfactory.seeds import derive
 
@@ -67,7 +67,7 @@ class RawSource:
     def regroup(self, scratch: Path) -> "RawSource":
         """The same rows, each question's together."""
         reader = self.reader
-        data = tuple(place(path) for path in dict.fromkeys(group.path for group in reader.groups))
+        data = tuple(dict.fromkeys(group.path for group in reader.groups))
         return Unordered(data, reader.wanted).regroup(scratch)
 
 
@@ -91,9 +91,11 @@ class RunSource:
             current = [part for part in there if _stamp(run, part.name) == state["stamp"]]
             parts += [(run, part.name) for part in current]
             if len(current) < len(there) or not state["finished"]:
-                notes.append(f"{run} isn't finished under its present settings: {len(current)} parts of it were used")
+                notes.append(f"{address(run)} isn't finished under its present settings: {len(current)} parts of it were used")
         if not parts:
-            raise InputError(f"{runs[0]}: the run holds no finished part yet; let `skillfactory curate` finish a block first")
+            raise InputError(
+                f"{address(runs[0])}: the run holds no finished part yet; let `skillfactory curate` finish a block first"
+            )
         _refuse_twins(parts)
         return cls(tuple(parts), variants, tuple(filter(None, map(_wanted, runs))), tuple(notes))
 
@@ -143,8 +145,9 @@ def _refuse_twins(parts: Sequence[tuple[Path, str]]) -> None:
             question = row["id"]
             other = seen.setdefault(derive(0, question), number)
             if other != number:
+                names_of = f"{address(run)} and in {address(parts[other][0])}"
                 raise InputError(
-                    f"question '{question}' is in {run} and in {parts[other][0]}: traces of both would have the same ids; "
+                    f"question '{question}' is in {names_of}: traces of both would have the same ids; "
                     "build each run into a directory of its own, or curate with another seed"
                 )
 
@@ -220,7 +223,7 @@ def open_source(inputs: Sequence[str], wanted: Wanted) -> "Source | Unordered":
     data = [file for path in paths for file in _files(path)]
     if any(file.suffix != ".parquet" for file in data):
         return Unordered(tuple(data), wanted)
-    groups = row_groups([str(file) for file in data], wanted)
+    groups = row_groups(data, wanted)
     if not groups:
         raise InputError(f"{inputs[0]}: the input holds no row")
     return RawSource.cut(RawReader(groups, wanted), groups)
@@ -235,7 +238,7 @@ class Unordered:
 
     def regroup(self, scratch: Path) -> RawSource:
         """The same rows from scratch files, each question's together."""
-        tables = [str(file) for file in self.files if file.suffix == ".parquet"]
+        tables = [file for file in self.files if file.suffix == ".parquet"]
         lines = [file for file in self.files if file.suffix != ".parquet"]
         groups = row_groups(tables, self.wanted)
         rows = chain(parquet_rows(RawReader(groups, self.wanted)), json_rows(lines, self.wanted))
@@ -277,16 +280,17 @@ def _files(path: Path) -> list[Path]:
     kinds = (".parquet", ".jsonl", ".json")
     if path.is_file():
         if path.suffix not in kinds:
-            raise InputError(f"{path}: expected a file that ends in .parquet or .jsonl")
+            raise InputError(f"{address(path)}: expected a file that ends in .parquet or .jsonl")
         return [path]
-    every = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.parts)
+    every = below(path)
     found = [file for file in every if file.suffix == ".parquet"]
     lines = [file for file in every if file.suffix == ".jsonl"]
     if found and lines:
         raise InputError(
-            f"{path}: holds both Parquet ({found[0].name}) and JSON lines ({lines[0].name}): name the files that you mean"
+            f"{address(path)}: holds both Parquet ({found[0].name}) and JSON lines ({lines[0].name}): "
+            "name the files that you mean"
         )
     found = found or lines or [file for file in every if file.suffix == ".json"]
     if not found:
-        raise InputError(f"{path}: the folder holds no .parquet or .jsonl file")
+        raise InputError(f"{address(path)}: the folder holds no .parquet or .jsonl file")
     return found
