@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -24,6 +26,7 @@ from test_run import contents, rows
 from test_run import options as curating
 
 from skillfactory.blocks import Portion
+from skillfactory.cluster import reach
 from skillfactory.cluster.runs import DEATHS, gpus_of, hands
 from skillfactory.cluster.surroundings import Surroundings, packed
 from skillfactory.cluster.worker import Worker
@@ -262,3 +265,16 @@ def test_an_address_where_no_cluster_is_is_an_error_at_once(tmp_path: Path) -> N
     )
     assert ended.returncode == 2
     assert "no Ray cluster answers at '127.0.0.1:9': " in ended.stderr
+
+
+def test_a_port_where_something_else_listens_is_an_error_soon_that_says_which_is_meant(cluster: Cluster) -> None:
+    reach(cluster.address)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            started = time.monotonic()
+            with pytest.raises(OSError, match=r"doesn't answer as a cluster's head does, for 3 s; .*port 6379 .*8265 is "):
+                reach(f"127.0.0.1:{server.server_port}", patience=3)
+            assert time.monotonic() - started < 10
+        finally:
+            server.shutdown()

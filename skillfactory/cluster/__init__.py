@@ -2,13 +2,25 @@
 
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skillfactory.errors import ConfigError, require
 from skillfactory.machines import Workers
 
-_ANSWERS_WITHIN = 20.0  # seconds
+_ANSWERS_WITHIN = 30.0  # seconds; a head that is well does within one or two, most of which is the import of Ray
+_ASK = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import RayError
+try:
+    GcsClient(address=sys.argv[1])
+except RayError as error:
+    print(error)
+    sys.exit(1)
+"""
 
 
 @contextmanager
@@ -22,7 +34,7 @@ def connected(machines: Workers) -> Iterator[None]:
         yield
         return
     try:
-        _reach(machines.address)
+        reach(machines.address)
         if machines.address is None:  # "local": without it, Ray would join a cluster that it finds here
             ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         else:
@@ -50,8 +62,23 @@ def deaths() -> tuple[type[Exception], ...]:
     )
 
 
-def _reach(address: str | None) -> None:
-    """OSError if nobody listens at HOST:PORT: Ray itself would try for a quarter of an hour."""
+def reach(address: str | None, patience: float = _ANSWERS_WITHIN) -> None:
+    """OSError if no cluster answers at HOST:PORT within `patience` seconds: Ray itself would try for a quarter of an hour.
+
+    Another process asks, as Ray's client can't be stopped while it waits.
+    """
     host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN).close()
+    if not (address and colon and port.isdecimal()) or "/" in host:
+        return
+    socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
+    command = [sys.executable, "-c", _ASK, address]
+    try:
+        asked = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=patience, check=False)
+        why = asked.stdout.decode(errors="replace").strip() or f"Ray's client ended with status {asked.returncode}"
+    except subprocess.TimeoutExpired:
+        asked, why = None, f"something listens there that doesn't answer as a cluster's head does, for {patience:g} s"
+    if asked is None or asked.returncode:
+        raise OSError(
+            f"{why}; the address is the one that `ray start --head` prints, with port 6379 unless another was chosen: "
+            "8265 is the dashboard's, 10001 is Ray Client's"
+        )
