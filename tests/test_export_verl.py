@@ -24,8 +24,8 @@ from skillfactory.curation import curate
 from skillfactory.engines.scripted import ScriptedEngine, ScriptedOptions
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.export import ExportConfig, Summary, export
+from skillfactory.export.reinforcement import batch
 from skillfactory.export.target import Wanted
-from skillfactory.export.verl import batch
 from skillfactory.masks import Mask, silent
 from skillfactory.records import Check, Grade, Question
 from skillfactory.suites.questions import part_of

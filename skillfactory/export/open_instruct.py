@@ -2,15 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skillfactory import __version__
 from skillfactory.export.card import code, trains
-from skillfactory.export.openrlhf import MINI_BATCH, PROMPT_TOKENS, PROMPTS, SAMPLES, STEPS, batch, model_in_shell
+from skillfactory.export.openrlhf import model_in_shell
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, length_promise, write_parts
 from skillfactory.export.questions import Asks
+from skillfactory.export.reinforcement import (
+    MINI_BATCH,
+    PROMPT_TOKENS,
+    SAMPLES,
+    STEPS,
+    TRAIN,
+    TURNS,
+    VALIDATION,
+    batch,
+    batch_notes,
+    front,
+    notes,
+    turns,
+    write_questions,
+)
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.export.versions import OPEN_INSTRUCT
 from skillfactory.progress import Progress
@@ -20,10 +35,8 @@ from skillfactory.tracefiles import TraceFiles
 
 VERIFIER = Path(__file__).with_name("open_instruct_verifier.py")
 NAME = "skillfactory"  # of the verifier, which rows name in `dataset`
-TRAIN, VALIDATION = "data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"
-_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _TEXTS = ("ground_truth", "dataset", "question_id", "task", "answer")
-SCHEMA = pa.schema([("messages", _TURNS), *((name, pa.string()) for name in _TEXTS)])
+SCHEMA = pa.schema([("messages", TURNS), *((name, pa.string()) for name in _TEXTS)])
 """What open-instruct's RLVR data holds; `ground_truth` is what the verifier takes. Id, task and answer are for readers."""
 
 _HEAD = """\
@@ -62,35 +75,24 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
 def export_questions(asks: Asks, folder: Path, config: ExportConfig, progress: Progress) -> Written:
     """Writes `data/`, the verifier, `grpo.py`, `train.sh` and a README."""
     asked = asks.training.asked
-    (folder / "data").mkdir()
-    progress.begin("export", "questions", len(asked) + len(asks.validation))
-    _write(folder / TRAIN, asked, progress)
-    if asks.validation:
-        _write(folder / VALIDATION, asks.validation, progress)
+    write_questions(asks, folder, SCHEMA, _row, progress)
     (folder / "skillfactory_verifier.py").write_text(VERIFIER.read_text("utf-8"), "utf-8")
     (folder / "grpo.py").write_text(_GRPO, "utf-8")
     about = "Reinforcement (GRPO) with open-instruct on the questions beside this script:  OPEN_INSTRUCT=CLONE bash train.sh"
     (folder / "train.sh").write_text(_script(about, config, _rl(len(asked), bool(asks.validation), config)), "utf-8")
     (folder / "README.md").write_text(_about_questions(asks, config), "utf-8")
-    prompts = batch(len(asked))
-    few = (f"a step takes {prompts} questions, not the paper's {PROMPTS}: there are no more",) if prompts < PROMPTS else ()
-    return Written(len(asked), notes=few)
+    return Written(len(asked), notes=(*notes(asks, config), *batch_notes(asks)))
 
 
-def _write(path: Path, asked: Sequence[Asked], progress: Progress) -> None:
-    rows = [
-        {
-            "messages": [{"role": "user", "content": one.question.prompt}],
-            "ground_truth": truth(one),
-            "dataset": NAME,
-            "question_id": one.question.id,
-            "task": one.source.label,
-            "answer": one.question.answer,
-        }
-        for one in asked
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
-    progress.advance(len(rows))
+def _row(asked: Asked, number: int, split: str) -> dict[str, Any]:
+    return {
+        "messages": turns(asked),
+        "ground_truth": truth(asked),
+        "dataset": NAME,
+        "question_id": asked.question.id,
+        "task": asked.source.label,
+        "answer": asked.question.answer,
+    }
 
 
 def _script(about: str, config: ExportConfig, lines: Sequence[str]) -> str:
@@ -166,15 +168,7 @@ behind this folder.
 
 def _about_questions(asks: Asks, config: ExportConfig) -> str:
     count, prompts = len(asks.training.asked), batch(len(asks.training.asked))
-    splits = ("train", "validation") if asks.validation else ("train",)
-    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits)
-    return f"""\
----
-configs:
-- config_name: default
-  data_files:
-{files}---
-
+    return f"""{front(asks)}
 # Questions for reinforcement with open-instruct
 
 {count:,} questions to train on and {len(asks.validation):,} held-out ones. On a machine with GPUs, in the environment of

@@ -4,15 +4,30 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skillfactory import __version__
 from skillfactory.embedded import located
 from skillfactory.export.card import code, trains
 from skillfactory.export.parts import Shape, card, check_lengths, dropped, length_note, length_promise, write_parts
 from skillfactory.export.questions import Asks
+from skillfactory.export.reinforcement import (
+    MINI_BATCH,
+    PROMPT_TOKENS,
+    SAMPLES,
+    STEPS,
+    TRAIN,
+    TURNS,
+    VALIDATION,
+    batch,
+    batch_notes,
+    front,
+    notes,
+    turns,
+    write_questions,
+)
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.export.versions import CHECKED
 from skillfactory.progress import Progress
@@ -21,12 +36,9 @@ from skillfactory.supply import Asked
 from skillfactory.tracefiles import TraceFiles
 
 REWARD = Path(__file__).with_name("openrlhf_reward.py")
-PROMPTS, MINI_BATCH, SAMPLES, STEPS, PROMPT_TOKENS = 256, 32, 16, 150, 512
-TRAIN, VALIDATION = "data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"
-_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema(
     [
-        ("prompt", _TURNS),
+        ("prompt", TURNS),
         ("label", pa.string()),
         ("datasource", pa.string()),
         ("question_id", pa.string()),
@@ -61,38 +73,22 @@ def export(source: TraceFiles, folder: Path, config: ExportConfig, progress: Pro
 def export_questions(asks: Asks, folder: Path, config: ExportConfig, progress: Progress) -> Written:
     """Writes `data/`, `reward.py`, `train.sh` and a README."""
     asked = asks.training.asked
-    (folder / "data").mkdir()
-    progress.begin("export", "questions", len(asked) + len(asks.validation))
-    _write(folder / TRAIN, asked, progress)
-    if asks.validation:
-        _write(folder / VALIDATION, asks.validation, progress)
+    write_questions(asks, folder, SCHEMA, _row, progress)
     (folder / "reward.py").write_text(REWARD.read_text("utf-8"), "utf-8")
     about = "Reinforcement (GRPO) with OpenRLHF on the questions beside this script:  GPUS=4 bash train.sh [OPTION ...]"
     (folder / "train.sh").write_text(_script(about, 4, config, _rl(len(asked), bool(asks.validation), config)), "utf-8")
     (folder / "README.md").write_text(_about_questions(asks, config), "utf-8")
-    prompts = batch(len(asked))
-    few = (f"a step takes {prompts} questions, not the paper's {PROMPTS}: there are no more",) if prompts < PROMPTS else ()
-    return Written(len(asked), notes=few)
+    return Written(len(asked), notes=(*notes(asks, config), *batch_notes(asks)))
 
 
-def _write(path: Path, asked: Sequence[Asked], progress: Progress) -> None:
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": one.question.prompt}],
-            "label": truth(one),
-            "datasource": one.source.label,
-            "question_id": one.question.id,
-            "answer": one.question.answer,
-        }
-        for one in asked
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
-    progress.advance(len(rows))
-
-
-def batch(questions: int) -> int:
-    """Questions a step: the paper's, or, where there are fewer, the largest power of two that they fill."""
-    return PROMPTS if questions >= PROMPTS else 1 << questions.bit_length() - 1
+def _row(asked: Asked, number: int, split: str) -> dict[str, Any]:
+    return {
+        "prompt": turns(asked),
+        "label": truth(asked),
+        "datasource": asked.source.label,
+        "question_id": asked.question.id,
+        "answer": asked.question.answer,
+    }
 
 
 def model_in_shell(config: ExportConfig) -> str:
@@ -170,15 +166,7 @@ stands behind this folder.
 
 def _about_questions(asks: Asks, config: ExportConfig) -> str:
     count, prompts = len(asks.training.asked), batch(len(asks.training.asked))
-    splits = ("train", "validation") if asks.validation else ("train",)
-    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits)
-    return f"""\
----
-configs:
-- config_name: default
-  data_files:
-{files}---
-
+    return f"""{front(asks)}
 # Questions for reinforcement with OpenRLHF
 
 {count:,} questions to train on and {len(asks.validation):,} held-out ones. On a machine with GPUs:

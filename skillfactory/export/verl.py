@@ -1,12 +1,11 @@
 """Questions, a reward file and a launch script for reinforcement with verl, with the paper's settings (method section 3)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skillfactory import __version__
 from skillfactory.embedded import located
@@ -14,23 +13,34 @@ from skillfactory.errors import ConfigError, InputError
 from skillfactory.export.card import code
 from skillfactory.export.parts import digest
 from skillfactory.export.questions import Asks
+from skillfactory.export.reinforcement import (
+    MINI_BATCH,
+    PROMPT_TOKENS,
+    SAMPLES,
+    STEPS,
+    TRAIN,
+    TURNS,
+    VALIDATION,
+    batch,
+    batch_notes,
+    front,
+    notes,
+    turns,
+    write_questions,
+)
 from skillfactory.export.target import ExportConfig, Written, model_from
 from skillfactory.progress import Progress
 from skillfactory.reward import truth
 from skillfactory.supply import Asked
 
 CHECKED = "0.9.1"  # the version of verl that the keys below are of
-PROMPTS, MINI_BATCH, SAMPLES, STEPS, PROMPT_TOKENS = 256, 32, 16, 150, 512
-TRAIN, VALIDATION = "data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"
 REWARD, CHECK = (Path(__file__).with_name(name) for name in ("verl_reward.py", "verl_check.py"))
-_ROWS = 1024  # in a row group
 
-_TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _TOLD = [("index", pa.int64()), *((name, pa.string()) for name in ("split", "question_id", "task", "level", "answer"))]
 SCHEMA = pa.schema(
     [
         ("data_source", pa.string()),
-        ("prompt", pa.list_(_TURN)),
+        ("prompt", TURNS),
         ("ability", pa.string()),
         ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
         ("extra_info", pa.struct(_TOLD)),
@@ -62,24 +72,13 @@ def export(asks: Asks, folder: Path, config: ExportConfig, progress: Progress) -
     if not asks.validation:
         raise InputError("no held-out question was found, and verl won't train without; raise --validation")
     asked = asks.training.asked
-    (folder / "data").mkdir()
-    progress.begin("export", "questions", len(asked) + len(asks.validation))
-    _write(folder / TRAIN, asked, "rl", progress)
-    _write(folder / VALIDATION, asks.validation, "validation", progress)
+    write_questions(asks, folder, SCHEMA, row, progress)
     write_overrides(folder, _ABOUT, overrides(len(asked), config))
     (folder / "reward.py").write_text(REWARD.read_text("utf-8"), "utf-8")
     (folder / "check_setup.py").write_text(CHECK.read_text("utf-8"), "utf-8")
     (folder / "train.sh").write_text(TRAIN_SH, "utf-8")
     (folder / "README.md").write_text(_readme(asks, config), "utf-8")
-    return Written(len(asked), notes=tuple(_notes(asks, config)))
-
-
-def _write(path: Path, asked: Sequence[Asked], split: str, progress: Progress) -> None:
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as file:
-        for start in range(0, len(asked), _ROWS):
-            rows = [row(one, start + n, split) for n, one in enumerate(asked[start : start + _ROWS])]
-            file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-            progress.advance(len(rows))
+    return Written(len(asked), notes=(*notes(asks, config), *batch_notes(asks)))
 
 
 def row(asked: Asked, index: int, split: str) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def row(asked: Asked, index: int, split: str) -> dict[str, Any]:
     question = asked.question
     return {
         "data_source": asked.source.label,
-        "prompt": [{"role": "user", "content": question.prompt}],
+        "prompt": turns(asked),
         "ability": asked.source.name,
         "reward_model": {"style": "rule", "ground_truth": truth(asked)},
         "extra_info": {
@@ -105,11 +104,6 @@ _ABOUT = f"""\
 # What train.sh gives to verl.trainer.main_ppo, one KEY=VALUE a line, in the keys of verl {CHECKED}.
 # check_setup.py reads this very file. @HERE@ stands for this folder, @GPUS@ for the variable GPUS (4 if it isn't set).
 """
-
-
-def batch(questions: int) -> int:
-    """Questions a step: the paper's, or, where there are fewer, the largest power of two that they fill."""
-    return PROMPTS if questions >= PROMPTS else 1 << questions.bit_length() - 1
 
 
 def overrides(questions: int, config: ExportConfig) -> dict[str, str]:
@@ -176,26 +170,9 @@ def model_override(config: ExportConfig) -> str:
     return f'"@HERE@/{model_from(config)}"' if Path(located(config.model)).exists() else f'"{config.model}"'
 
 
-def _notes(asks: Asks, config: ExportConfig) -> list[str]:
-    """What the user should know: fewer questions than asked for, or than the paper's batch."""
-    notes = []
-    if len(asks.validation) < config.wanted.validation:
-        notes.append(f"{len(asks.validation):,} held-out questions were found, not {config.wanted.validation:,}")
-    if (prompts := batch(len(asks.training.asked))) < PROMPTS:
-        notes.append(f"a step takes {prompts} questions, not the paper's {PROMPTS}: there are no more")
-    return notes
-
-
 def _readme(asks: Asks, config: ExportConfig) -> str:
-    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in ("train", "validation"))
     count, prompts = len(asks.training.asked), batch(len(asks.training.asked))
-    return f"""\
----
-configs:
-- config_name: default
-  data_files:
-{files}---
-
+    return f"""{front(asks)}
 # Questions for reinforcement with verl
 
 {count:,} questions to train on and {len(asks.validation):,} held-out ones. In this folder:
