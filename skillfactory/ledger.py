@@ -11,6 +11,7 @@ files elsewhere every few seconds (`pieces`). Then a block holds what its finish
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from io import BufferedReader, FileIO
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from skillfactory.flow import Completion, Request
 from skillfactory.pieces import Pieces
-from skillfactory.places import files, is_remote, parquet, read, remove
+from skillfactory.places import files, is_remote, names, parquet, read, remove
 from skillfactory.records import Stop
 
 COMPLETIONS = pa.schema(
@@ -42,6 +43,7 @@ COMPLETIONS = pa.schema(
 )
 _FIELDS = tuple(field.name for field in fields(Completion))
 _RARE = {"forced": 0, "ids": None}  # most stages have none of these, and then their lines don't say so
+_PATIENCE = 60.0  # seconds; the longest that NFS keeps what it knows of a folder, unless told otherwise
 Place = tuple[int, int]  # offset and length of a line
 
 
@@ -212,10 +214,21 @@ def _pieces_of(path: Path) -> list[Path]:
 
 def _appended(path: Path, part: Path, left: Sequence[Path]) -> FileIO:
     """The ledger on this machine, begun with what is known of the block."""
-    others = [other for other in left if other.exists()]
+    others = _in_sight(left)
     if others or (part.exists() and not path.exists()):
         _begin(path, part, others)
     return path.open("a+b", buffering=0)
+
+
+def _in_sight(left: Sequence[Path]) -> list[Path]:
+    """The ledgers that others have left, which were seen by who named them: what another machine wrote may come late to this.
+
+    One that doesn't come at all was finished meanwhile by a worker that was believed dead; its part holds the lines.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while left and (late := {path.name for path in left} - {*names(left[0].parent)}) and time.monotonic() < deadline:
+        time.sleep(min(1.0, 0.1 * len(late)))
+    return [path for path in left if path.exists()]
 
 
 def _begin(path: Path, part: Path, others: Sequence[Path]) -> None:

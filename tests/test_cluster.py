@@ -278,3 +278,12 @@ def test_a_port_where_something_else_listens_is_an_error_soon_that_says_which_is
             assert time.monotonic() - started < 10
         finally:
             server.shutdown()
+
+
+def test_a_worker_looks_for_the_variables_of_proxies_in_all_their_spellings(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"https_proxy": "a", "HTTPS_PROXY": "b", "all_proxy": "c", "ALL_PROXY": "d", "no_proxy": "e", "OWN_KEY": "f"}
+    for name, value in {**wanted, "SOME_PROXY": "g"}.items():
+        monkeypatch.setenv(name, value)
+    carried = Surroundings.here(["OWN_KEY"]).variables
+    assert {name: carried.get(name) for name in wanted} == wanted
+    assert "SOME_PROXY" not in carried

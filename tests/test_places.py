@@ -360,6 +360,21 @@ def test_a_ledger_elsewhere_is_read_back_and_all_of_its_block_goes(elsewhere: Pa
     assert names(elsewhere) == ["ledger-000123.jsonl"]
 
 
+def test_a_ledger_that_another_machine_left_is_waited_for(tmp_path: Path) -> None:
+    request = Request((("user", "?"),), Sampling(), 1)
+    left, part = tmp_path / "ledger-00000-lost.1.jsonl", tmp_path / "completions" / "part-00000.parquet"
+    ledger = Ledger(left, part)
+    ledger.put(7, Completion(request.key, "text", Stop.END, 1, 1, request.sampling.max_tokens))
+    ledger.close()
+    left.rename(tmp_path / "hidden")  # as a folder that machines share may hide it, for a while
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(Ledger, tmp_path / "ledger-00000-next.2.jsonl", part, [left])
+        time.sleep(0.5)
+        (tmp_path / "hidden").rename(left)
+        assert begun.result(20).get(7, request)
+    assert not left.exists()
+
+
 def test_of_many_that_begin_at_once_one_holds(tmp_path: Path) -> None:
     for stale in (False, True):
         where = tmp_path / f"run-{stale}"

@@ -236,7 +236,7 @@ class Workforce(Generic[Item, T]):
         self._signs = {sign: entry for sign, entry in self._signs.items() if entry[0] is not hand}
         self._lost += hand.tally
         self._losses += hand.placed
-        back = [replace(portion, left=(*portion.left, portion.ledger)) for _, portion in sorted(hand.held.items())]
+        back = [replace(portion, left=self._left_of(portion)) for _, portion in sorted(hand.held.items())]
         self._stock.extendleft(reversed(back))
         why = str(error).splitlines()[-1].strip().partition(" Some common causes")[0]
         self._course.log("lost", worker=hand.name, blocks=sorted(hand.held), why=why)
@@ -253,6 +253,11 @@ class Workforce(Generic[Item, T]):
                 f"{DEATHS} workers died over the questions {named} (counted from 0) without an answer in between; perhaps one "
                 f"of them takes more memory than a machine has: {why}. The same command goes on from here"
             )
+
+    def _left_of(self, portion: Portion[Item]) -> tuple[str, ...]:
+        """The ledgers that there are of a lost worker's block: who has it next waits for those that are named."""
+        directory, known = self._course.directory, (*portion.left, portion.ledger)
+        return known if is_remote(directory) else tuple(name for name in known if (directory / name).exists())
 
     def _look_after(self, now: float) -> None:
         """Bounds how long there may be no worker at all."""

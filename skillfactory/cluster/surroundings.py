@@ -11,9 +11,10 @@ from skillfactory.errors import ConfigError, require
 
 # Ray sets or keeps those that say where things are on a machine; these say how libraries are to work, or who we are.
 _VARIABLES = (
-    "AWS_", "AZURE_", "FSSPEC_", "GOOGLE_", "HF_", "HTTP_PROXY", "HTTPS_PROXY", "MKL_", "NO_PROXY", "OMP_", "OPENAI_",
-    "OPENBLAS_", "PYTORCH_", "SKILLFACTORY_", "TOKENIZERS_", "TRANSFORMERS_", "VLLM_",
+    "AWS_", "AZURE_", "FSSPEC_", "GOOGLE_", "HF_", "MKL_", "OMP_", "OPENAI_", "OPENBLAS_", "PYTORCH_", "SKILLFACTORY_",
+    "TOKENIZERS_", "TRANSFORMERS_", "VLLM_",
 )  # fmt: skip
+_PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # in small letters too, which libraries look at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Surroundings:
         """Those of this process, with the variables of these names too."""
         own = dict.fromkeys(entry or str(Path.cwd()) for entry in sys.path)
         modules = tuple(entry for entry in own if not entry.startswith((sys.prefix, sys.base_prefix)))
-        chosen = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES) or name in set(names)}
+        wanted = {*names, *_PROXIES, *map(str.lower, _PROXIES)}
+        chosen = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES) or name in wanted}
         return cls(str(Path.cwd()), modules, chosen)
 
     def enter(self) -> None:
