@@ -21,7 +21,7 @@ from skillfactory.commands import COMMANDS, Command, Result
 from skillfactory.config import add_arguments, construct, dump, given, options, read_recipe
 from skillfactory.errors import ConfigError, SkillFactoryError, unknown
 from skillfactory.progress import Bars, Progress, Silent
-from skillfactory.values import is_many
+from skillfactory.values import is_many, on_this_machine
 
 _ABOUT = "Silver traces that teach a language model cognitive skills, made from its own rearranged attempts."
 
@@ -66,7 +66,7 @@ def parser(name: str, command: Command, config_type: type[Any]) -> argparse.Argu
     )
     add_arguments(made, config_type)
     group = made.add_argument_group("every command")
-    group.add_argument("--recipe", type=Path, metavar="FILE", help=f"YAML file with options under '{name}:'; flags override it")
+    group.add_argument("--recipe", metavar="FILE", help=f"YAML file with options under '{name}:'; flags override it")
     group.add_argument("--show-recipe", action="store_true", help="print the effective options as a recipe, and stop")
     group.add_argument("--json", action="store_true", help="print the summary as JSON on stdout (tasks: JSON lines)")
     bars = group.add_mutually_exclusive_group()
@@ -102,7 +102,8 @@ def _run(name: str, command: Command, arguments: Sequence[str]) -> int:
     space, rest = made.parse_known_args(arguments)
     if rest:
         raise _unexpected(next((argument for argument in rest if argument.startswith("-")), rest[0]), made)
-    recipe = read_recipe(space.recipe, name, config_type, COMMANDS) if space.recipe else {}
+    file = on_this_machine(space.recipe, "--recipe") if space.recipe else None
+    recipe = read_recipe(file, name, config_type, COMMANDS) if file else {}
     config = construct(config_type, recipe, given(space, config_type))
     if space.show_recipe:
         sys.stdout.write(yaml.safe_dump({name: dump(config)}, sort_keys=False))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skillfactory.errors import InputError
+from skillfactory.places import is_url
 
 
 class What(StrEnum):
@@ -124,6 +125,10 @@ def _named(text: str) -> Iterator[tuple[str, Path]]:
     for path in [rest] if Path(rest).exists() else rest.split(","):
         if not path.strip() or bool(equals) != bool(label.strip()):
             raise InputError(f"'{text}': expected PATH, LABEL=PATH or LABEL=PATH,PATH")
+        if is_url(path.strip()):
+            raise InputError(
+                f"{text}: expected a folder on this machine, came a URL; copy the run here and name the copy (docs/runs.md)"
+            )
         yield label.strip(), Path(path.strip())
 
 

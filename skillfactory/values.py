@@ -69,12 +69,23 @@ def coerce(value: Any, kind: Any, where: str, *, split: bool = True, raw: bool =
     if inner is Path and is_url(value):
         if remote:
             return place(str(value))
-        raise ConfigError(f"{where}: expected a path on this machine, came the URL '{value}'")
+        raise ConfigError(_elsewhere(where, value))
     if _is_scalar(value):
         result = _scalar(value, inner)
         if result is not None:
             return result
     raise ConfigError(f"{where}: expected {describe(kind)}, came {came(value)}")
+
+
+def on_this_machine(text: str, where: str) -> Path:
+    """The path that a text names; ConfigError if it is a URL, which would be taken for a strange path."""
+    if is_url(text):
+        raise ConfigError(_elsewhere(where, text))
+    return Path(text)
+
+
+def _elsewhere(where: str, url: str) -> str:
+    return f"{where}: expected a path on this machine, came the URL '{url}'"
 
 
 def describe(kind: Any) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from skillfactory.cli import main
 from skillfactory.config import dump, from_options
 from skillfactory.curate import CurateConfig
 from skillfactory.errors import ConfigError, InputError, RunLockedError
@@ -159,6 +160,21 @@ def test_only_options_that_say_so_take_urls(tmp_path: Path) -> None:
     assert is_remote(config.output)
     assert dump(config)["output"] == values["output"]
     assert json.loads(json.dumps(dump(config)))["output"] == values["output"]
+
+
+@pytest.mark.parametrize("command", ["view", "report", "compare"])
+def test_what_reads_runs_on_this_machine_alone_says_that_one_elsewhere_must_be_copied(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for named in (f"file://{tmp_path}", f"arm=file://{tmp_path}"):
+        assert main([command, named]) == 2
+        said = capsys.readouterr().err
+        assert f"{named}: expected a folder on this machine, came a URL; copy the run here and name the copy" in said
+
+
+def test_a_recipe_is_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curate", "--recipe", "s3://bucket/recipe.yaml"]) == 2
+    assert "--recipe: expected a path on this machine, came the URL 's3://bucket/recipe.yaml'" in capsys.readouterr().err
 
 
 def test_a_url_that_cannot_be_used_says_why_and_a_missing_package_how_to_get_it(tmp_path: Path) -> None:
