@@ -33,6 +33,7 @@ _OWN_ERRORS = {  # of file systems whose failures aren't all OSErrors
     "azure.core.exceptions": "AzureError",
     "aiohttp.client_exceptions": "ClientError",
 }
+_NUMBER = re.compile(r"([0-9]+)")
 _SECRET = re.compile(r"://(?!arn:)[^/@:]*:(?!\d+/)[^@]*@(?:[^/]*@)?")  # user:password@, or key:secret@ with a / in it
 
 
@@ -128,8 +129,13 @@ def names(folder: Path) -> list[str]:
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """What a folder holds under names like `pattern`, in order of the names; [] if there is no such folder."""
-    return [folder / name for name in names(folder) if fnmatchcase(name, pattern)]
+    """What a folder holds under names like `pattern`, part 99999 before part 100000; [] if there is no such folder."""
+    return [folder / name for name in sorted(names(folder), key=_by_number) if fnmatchcase(name, pattern)]
+
+
+def _by_number(name: str) -> tuple[str | int, ...]:
+    """The texts and numbers by turns that a name consists of."""
+    return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(_NUMBER.split(name)))
 
 
 def below(folder: Path) -> list[Path]:

@@ -110,7 +110,7 @@ def test_a_file_moves_over_another_and_folders_go(folder: Path) -> None:
     assert [names(folder / name) for name in ("two", "three")] == [[], []]
 
 
-def test_listing_is_sorted_and_a_missing_folder_is_empty(folder: Path) -> None:
+def test_listing_is_sorted_parts_by_their_number_and_a_missing_folder_is_empty(folder: Path) -> None:
     assert names(folder) == []
     assert files(folder, "*") == []
     make_folder(folder / "table")
@@ -118,7 +118,7 @@ def test_listing_is_sorted_and_a_missing_folder_is_empty(folder: Path) -> None:
         with replacing(folder / "table" / name) as file:
             file.write(b"x")
     assert names(folder) == ["table"]
-    assert files(folder / "table", "part-*.parquet") == [folder / "table" / f"part-{n}.parquet" for n in ("10", "2")]
+    assert files(folder / "table", "part-*.parquet") == [folder / "table" / f"part-{n}.parquet" for n in ("2", "10")]
     for _ in range(2):
         remove(folder / "table" / "part-2.parquet")
     assert names(folder / "table") == ["part-1.txt", "part-10.parquet"]
