@@ -15,7 +15,19 @@ from pathlib import Path
 from uuid import uuid4
 
 from skillfactory.errors import RunLockedError
-from skillfactory.places import files, make_folder, own_errors, put, put_new, reaching, read, remove, store_errors, unreachable
+from skillfactory.places import (
+    address,
+    files,
+    make_folder,
+    own_errors,
+    put,
+    put_new,
+    reaching,
+    read,
+    remove,
+    store_errors,
+    unreachable,
+)
 
 BEAT = 5.0  # seconds between signs of life: two small requests each
 STALE = 60.0  # seconds without one until a process counts as dead: longer than the short outages of a store
@@ -151,7 +163,8 @@ def _refusal(directory: Path, sign: bytes | None) -> RunLockedError:
     about = _about(sign)
     who = f"process {about['process']} on {about['host']}" if {"process", "host"} <= about.keys() else "unknown"
     return RunLockedError(
-        f"{directory}: another process is at work on this run directory ({who}); wait for it, end it, or choose another one"
+        f"{address(directory)}: another process is at work on this run directory ({who}); wait for it, end it, "
+        "or choose another one"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from skillfactory.blocks import BLOCK, Block, Blocks, Finished, Portion, Tally, Written, in_vain, part
 from skillfactory.errors import ConfigError, InputError
 from skillfactory.flow import Completion, Engine, Flow, Request
-from skillfactory.places import files, remove, sweep
+from skillfactory.places import address, files, remove, sweep
 from skillfactory.progress import Progress
 from skillfactory.rundir import Log, Stage, changes, history_of, locked, read_state, readme, write_state, write_text
 
@@ -81,20 +81,22 @@ def carry_out(
     `hands` do the work on the course's blocks; by default this process does.
     """
     if regrade and not (directory / "run.json").exists():
-        raise InputError(f"{directory}: holds no run whose texts could be graded again; leave --regrade out to begin one")
+        raise InputError(
+            f"{address(directory)}: holds no run whose texts could be graded again; leave --regrade out to begin one"
+        )
     with locked(directory) as check:
         state = read_state(directory, job.stage)
         before = state or {}
         under_way = before.get("regrading", False)
         if regrade and not (before.get("finished") or under_way):
-            raise ConfigError(f"{directory}: isn't finished; the same command without --regrade goes on with it")
+            raise ConfigError(f"{address(directory)}: isn't finished; the same command without --regrade goes on with it")
         stage = replace(job.stage, regraded=before.get("regraded", 0) + (regrade and not under_way))
         if state and state["finished"] and state["stamp"] == stage.stamp and not state["counts"].get("engine_errors"):
             return Outcome(state["counts"], state["flows"], nothing_to_do=True, stamp=stage.stamp)
         write_text(directory / "README.md", readme(stage))
         history, changed = history_of(state, stage), changes(state, stage)
         write_state(directory, stage, history, regrading=regrade or under_way)
-        job = replace(job, stage=stage, engine=_NoEngineFor(_MISSING.format(directory)) if regrade else job.engine)
+        job = replace(job, stage=stage, engine=_NoEngineFor(_MISSING.format(address(directory))) if regrade else job.engine)
         course: Course[Item, T] = Course(directory, stage, progress, regrade, check)
         try:
             outcome = _work(course, job, hands or alone, history)

@@ -21,7 +21,7 @@ from skillfactory.errors import ConfigError, InputError, RunLockedError
 from skillfactory.holding import held
 from skillfactory.ledger import COMPLETIONS
 from skillfactory.pieces import Pieces
-from skillfactory.places import files, is_remote, make_folder, names, parquet, replacing
+from skillfactory.places import address, files, is_remote, make_folder, names, parquet, replacing
 from skillfactory.seeds import digest
 
 T = TypeVar("T")
@@ -94,7 +94,9 @@ def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
     if not path.exists():
         foreign = [name for name in names(directory) if not any(fnmatchcase(name, known) for known in _FIRST)]
         if foreign:
-            raise InputError(f"{directory}: not a run directory (it has no run.json) and not empty (it holds {foreign[0]})")
+            raise InputError(
+                f"{address(directory)}: not a run directory (it has no run.json) and not empty (it holds {foreign[0]})"
+            )
         return None
     state: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if (state["command"], state["model"]) == (stage.command, stage.model):
@@ -103,10 +105,10 @@ def read_state(directory: Path, stage: Stage[Any]) -> dict[str, Any] | None:
         return None
     if state["command"] != stage.command:
         raise ConfigError(
-            f"{directory}: holds a run of '{state['command']}', not of '{stage.command}'; choose another directory"
+            f"{address(directory)}: holds a run of '{state['command']}', not of '{stage.command}'; choose another directory"
         )
     raise ConfigError(
-        f"{directory}: holds texts of the model '{state['model']}', not of '{stage.model}'; "
+        f"{address(directory)}: holds texts of the model '{state['model']}', not of '{stage.model}'; "
         "a run directory is of one model: choose another directory"
     )
 

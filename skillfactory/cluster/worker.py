@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from skillfactory.blocks import Block, Blocks, Portion, Tally, Written
 from skillfactory.cluster.surroundings import Surroundings, unpacked
 from skillfactory.errors import ConfigError
+from skillfactory.places import address
 from skillfactory.run import Job
 
 T = TypeVar("T")
@@ -113,8 +114,8 @@ class Worker(Generic[Item, T]):
             job: Job[Item, T] = unpacked(self._job)
             if not (self._directory / "run.json").exists():
                 raise ConfigError(
-                    f"{self._directory}: isn't to be seen on the machine {platform.node()}, where a worker is; a run on several"
-                    " machines needs a folder that all of them share, or a URL such as s3://bucket/run"
+                    f"{address(self._directory)}: isn't to be seen on the machine {platform.node()}, where a worker is; a run"
+                    " on several machines needs a folder that all of them share, or a URL such as s3://bucket/run"
                 )
             self._blocks = Blocks(self._directory, job.stage, job.flow, failures=self._failures)
             engine = job.engine()
