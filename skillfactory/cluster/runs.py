@@ -197,16 +197,16 @@ class Workforce(Generic[Item, T]):
         except deaths() as error:
             self._lose(hand, error)
             return
+        if isinstance(said, (Told, Report)):
+            told = said.told if isinstance(said, Report) else said
+            hand.tally = max(hand.tally, told.tally, key=Tally.total)  # what was said first may be heard last
+            for block in (block for block, answered in told.answered.items() if answered):
+                self._deaths.pop(block, None)
         if isinstance(said, Report):
             del hand.held[number]
             self._course.tell_damage(said.damaged)
             self._course.take(said.written)
             self._say(said.written.flows)
-            said = said.told
-        if isinstance(said, Told):
-            hand.tally = max(hand.tally, said.tally, key=Tally.total)  # what was said first may be heard last
-            for block in (block for block, answered in said.answered.items() if answered):
-                self._deaths.pop(block, None)
         match what:
             case "ready":
                 hand.placed = True
