@@ -13,11 +13,9 @@ target's floor: `chat:jsonl` is chat in JSONL, `axolotl:wrong` is axolotl with t
 """
 
 import argparse
-import json
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from build_speed import measure
 
 from skillfactory.build import BuildConfig, build
 from skillfactory.traces import SCHEMA, open_writer
@@ -54,24 +53,7 @@ for path in sorted((source / "traces").glob("*.parquet")):
             sink.write_table(table)
         sink.close()
 """
-MEASURE = """
-import json, resource, subprocess, sys, time
-started = time.time()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-if code.returncode: sys.exit(code.stderr.decode())
-print(json.dumps([used.ru_utime + used.ru_stime, time.time() - started, used.ru_maxrss / 1024]))
-"""
 Cost = tuple[float, float, float]  # CPU seconds, wall seconds, peak MiB
-
-
-def measure(*command: str) -> Cost:
-    """What a command costs."""
-    done = subprocess.run([sys.executable, "-c", MEASURE, *command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}:\n{done.stderr}")
-    cpu, wall, peak = json.loads(done.stdout)
-    return cpu, wall, peak
 
 
 def originals(scratch: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from build_speed import MEASURE
 
 from skillfactory.blocks import BLOCK
 from skillfactory.build.sources import RunSource
@@ -37,14 +38,6 @@ from skillfactory.tasks import resolve
 
 CHARACTERS = 3  # a token; digit-heavy text of Qwen's and Llama's tokenizers
 LAYOUT = ("--layout", "*C_full", "--max-attempts", "5")
-MEASURE = """
-import json, resource, subprocess, sys, time
-started = time.time()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-if code.returncode: sys.exit(code.stderr.decode())
-print(json.dumps([used.ru_utime + used.ru_stime, time.time() - started, used.ru_maxrss / 1024]))
-"""
 
 
 @cache

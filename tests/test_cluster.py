@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
+from nodes import two_nodes
 from notebook import Mortal, Noting, asked, dead, die, kept, notes, stumble
 from ray.cluster_utils import Cluster
 from test_kill_resume import command, environment, finish
@@ -46,14 +46,8 @@ ROOM = 32 + 8  # requests that an engine of `Noting` has in hand at most: twice 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head without room for workers, and two nodes of one core."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    ray.init(made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 @pytest.fixture

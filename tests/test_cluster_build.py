@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from easy_task import Sevens
+from nodes import two_nodes
 from rawdata import PREFIX, raw_rows
 from ray.cluster_utils import Cluster
 from test_build_from_run import curated
@@ -46,14 +46,8 @@ UNITS = 6
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head without room for workers, and two nodes of one core."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    ray.init(made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 def write(rows: list[dict[str, Any]], path: Path, units: int) -> Path:
